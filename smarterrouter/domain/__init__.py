@@ -1,0 +1,1 @@
+"""The words every wing shares: frozen facts and ports, no I/O, no settings."""

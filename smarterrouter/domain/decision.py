@@ -1,0 +1,89 @@
+"""What a routing decision says: the prompt's features, every candidate's terms, every rejection.
+
+Only the shape lives here; ``routing`` makes them, and everybody else prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from smarterrouter.domain.models import Capability, ModelRef
+
+
+class Difficulty(StrEnum):
+    EASY = "easy"
+    MEDIUM = "medium"
+    HARD = "hard"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFeatures:
+    """What routing knows of a prompt before any model sees it.
+
+    ``difficulty_score`` runs from 0 (trivial) to 1 (expert); ``prompt_tokens`` is an
+    estimate of all messages together; ``answer_tokens`` what an answer usually takes.
+    """
+
+    category: str
+    group: str
+    difficulty: Difficulty
+    difficulty_score: float
+    prompt_tokens: int
+    answer_tokens: int
+    max_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTerm:
+    """One addend of a candidate's score, with the reason a person reads."""
+
+    name: str
+    value: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that could answer. ``score`` is exactly the sum of its terms.
+
+    ``quality`` is the estimated probability (0..1) of a good answer; ``expected_seconds``
+    covers waiting, loading, reading the prompt and writing the answer.
+    """
+
+    ref: ModelRef
+    model: str
+    quality: float
+    expected_seconds: float | None
+    resident: bool
+    terms: tuple[ScoreTerm, ...]
+
+    @property
+    def score(self) -> float:
+        return sum(term.value for term in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A model that could not answer this prompt at all, and why."""
+
+    ref: ModelRef
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """The order in which models are tried for one prompt, best first."""
+
+    id: str
+    virtual_model: str | None
+    features: PromptFeatures
+    quality_preference: float
+    candidates: tuple[Candidate, ...]
+    rejected: tuple[Rejection, ...]
+
+    @property
+    def chosen(self) -> Candidate | None:
+        return self.candidates[0] if self.candidates else None

@@ -1,0 +1,111 @@
+"""Every error smarterrouter raises on purpose. Each says what went wrong and what to do next.
+
+    SmarterRouterError
+    ├── ConfigError            a setting is wrong                       exit 2
+    ├── BadRequest             400  invalid_request
+    ├── Unauthorized           401  invalid_api_key
+    ├── ModelNotFound          404  model_not_found
+    ├── PayloadTooLarge        413  request_too_large
+    ├── Overloaded             429  overloaded          (may carry Retry-After)
+    ├── BackendError           502  backend_error
+    ├── Unavailable            503  unavailable         (may carry Retry-After)
+    ├── BackendTimeout         504  backend_timeout
+    └── InsufficientVram       507  insufficient_vram
+
+``status``, ``type`` and ``code`` are those of OpenAI's error body.
+"""
+
+from __future__ import annotations
+
+
+class SmarterRouterError(Exception):
+    """The base. ``message`` is one or two sentences for the person who must act on it."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def body(self) -> dict[str, object]:
+        """OpenAI's error object."""
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return {"error": error}
+
+
+class ConfigError(SmarterRouterError):
+    """A setting is missing, contradictory or of the wrong kind."""
+
+    code = "config_error"
+
+
+class BadRequest(SmarterRouterError):
+    """The client sent something that no model could answer."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class Unauthorized(SmarterRouterError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFound(SmarterRouterError):
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class PayloadTooLarge(SmarterRouterError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class Overloaded(SmarterRouterError):
+    """A queue or a backend is full; trying again later helps."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "overloaded"
+
+
+class BackendError(SmarterRouterError):
+    """A backend failed or answered nonsense."""
+
+    status = 502
+    code = "backend_error"
+
+
+class Unavailable(SmarterRouterError):
+    """Nothing can answer at the moment: no backend, no model, or it will not start."""
+
+    status = 503
+    code = "unavailable"
+
+
+class BackendTimeout(SmarterRouterError):
+    status = 504
+    type = "timeout_error"
+    code = "backend_timeout"
+
+
+class InsufficientVram(SmarterRouterError):
+    """The model does not fit, whatever is evicted (or everything else is in use)."""
+
+    status = 507
+    code = "insufficient_vram"
