@@ -26,11 +26,17 @@ class SmarterRouterError(Exception):
     code = "internal_error"
 
     def __init__(
-        self, message: str, *, param: str | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.code = code or type(self).code
         self.retry_after_s = retry_after_s
 
     def body(self) -> dict[str, object]:

@@ -63,6 +63,17 @@ class Candidate:
     def score(self) -> float:
         return sum(term.value for term in self.terms)
 
+    def as_json(self) -> dict[str, object]:
+        return {
+            "model": self.model,
+            "backend": self.ref.backend,
+            "score": self.score,
+            "quality": self.quality,
+            "expected_seconds": self.expected_seconds,
+            "resident": self.resident,
+            "terms": [{"name": t.name, "value": t.value, "why": t.why} for t in self.terms],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -83,6 +94,25 @@ class RouteDecision:
     quality_preference: float
     candidates: tuple[Candidate, ...]
     rejected: tuple[Rejection, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """The decision as every command and route prints it."""
+        seen, chosen = self.features, self.chosen
+        return {
+            "id": self.id,
+            "model": chosen.model if chosen else None,
+            "backend": chosen.ref.backend if chosen else None,
+            "virtual_model": self.virtual_model,
+            "category": seen.category,
+            "group": seen.group,
+            "difficulty": seen.difficulty.value,
+            "difficulty_score": round(seen.difficulty_score, 4),
+            "prompt_tokens": seen.prompt_tokens,
+            "needs": sorted(seen.needs),
+            "quality_preference": self.quality_preference,
+            "candidates": [candidate.as_json() for candidate in self.candidates],
+            "rejected": [{"model": r.model, "reason": r.reason} for r in self.rejected],
+        }
 
     @property
     def chosen(self) -> Candidate | None:

@@ -39,7 +39,8 @@ class Model:
 
     ``id`` is what clients put in ``model``; it is unique across all backends.
     ``context_length`` is what the model was trained for, ``served_context`` what one
-    request may use as it is (or will be) loaded; both in tokens.
+    request may use as it is (or will be) loaded; both in tokens. ``uncertain`` holds the
+    capabilities that nobody has stated or probed: the model may have them or not.
     """
 
     ref: ModelRef
@@ -52,6 +53,7 @@ class Model:
     served_context: int | None = None
     architecture: str | None = None
     digest: str | None = None
+    uncertain: frozenset[Capability] = frozenset()
 
     @property
     def usable_context(self) -> int | None:

@@ -1,0 +1,255 @@
+"""Reads llama.cpp's own preset files (``--models-preset``): which flags a model is started with.
+
+Decides how keys, sections and booleans are read, so that one file serves llama-server and
+smarterrouter alike; not what a model gets where the file is silent. The syntax is that of
+llama.cpp: keys are flags in any spelling, ``;`` and ``#`` begin a comment wherever they stand,
+and of two lines for the same flag the later one counts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smarterrouter.errors import ConfigError
+
+# llama-server's flags: `canonical,other spellings!negations=@environment`. `=` takes a value;
+# `!` alone is `no-` and the canonical name; `@` alone is LLAMA_ARG_ and the canonical name,
+# `@:` begins a name without that prefix.
+_FLAG_TABLE = """
+threads,t=@ threads-batch,tb= cpu-mask,C= cpu-range,Cr= cpu-strict= prio= poll=
+cpu-mask-batch,Cb= cpu-range-batch,Crb= cpu-strict-batch= prio-batch= poll-batch=
+ctx-size,c=@ n-predict,n,predict=@ batch-size,b=@BATCH ubatch-size,ub=@UBATCH keep=
+swa-full@ flash-attn,fa=@ perf!@ escape,e! rope-scaling=@ROPE_SCALING_TYPE rope-scale=@
+rope-freq-base=@ rope-freq-scale=@ yarn-orig-ctx=@ yarn-ext-factor=@ yarn-attn-factor=@
+yarn-beta-slow=@ yarn-beta-fast=@ kv-offload,kvo!no-kv-offload,nkvo@ repack!no-repack,nr@
+no-host@ cache-type-k,ctk=@ cache-type-v,ctv=@ defrag-thold,dt=@ rpc=@ load-mode,lm=@
+lazy-mode,lzm=@ numa=@ device,dev=@ override-tensor,ot=@ cpu-moe,cmoe@ n-cpu-moe,ncmoe=@
+n-cpu-ffn,ncffn=@ n-gpu-layers,ngl,gpu-layers=@ split-mode,sm=@ tensor-split,ts=@
+main-gpu,mg=@ fit=@ fit-target,fitt=@ fit-ctx,fitc=@ check-tensors override-kv=
+op-offload! lora= lora-scaled= control-vector= control-vector-scaled= model,m=@
+model-url,mu=@ docker-repo,dr=@ hf-repo,hf,hfr=@ hf-file,hff=@ hf-token,hft=@:HF_TOKEN
+log-disable log-file=@ log-jsonl!@ log-colors=@ log-verbose,v,verbose offline@
+log-verbosity,lv,verbosity=@ log-prefix!@ log-timestamps!@
+cache-type-k-draft,spec-draft-type-k,ctkd=@SPEC_DRAFT_CACHE_TYPE_K
+cache-type-v-draft,spec-draft-type-v,ctvd=@SPEC_DRAFT_CACHE_TYPE_V samplers= seed,s=
+sampling-seq,sampler-seq= ignore-eos temperature,temp=@ top-k=@ top-p=@ min-p=@
+top-n-sigma,top-nsigma= xtc-probability= xtc-threshold= typical-p,typical= repeat-last-n=
+repeat-penalty=@ presence-penalty=@ frequency-penalty=@ dry-multiplier= dry-base=
+dry-allowed-length= dry-penalty-last-n= dry-sequence-breaker= adaptive-target=
+adaptive-decay= dynatemp-range= dynatemp-exp= mirostat= mirostat-lr= mirostat-ent=
+logit-bias,l= grammar= grammar-file= json-schema,j= json-schema-file,jf=
+backend-sampling,bs@ lookup-cache-static,lcs= lookup-cache-dynamic,lcd=
+kv-unified-per-slot=@ swa-checkpoints,ctxcp,ctx-checkpoints=@CTX_CHECKPOINTS
+checkpoint-min-step,cms=@CHECKPOINT_MIN_SPACING_NT cache-ram,cram=@
+kv-unified,kvu!no-kv-unified,no-kvu@ cache-idle-slots!@ context-shift!@ reverse-prompt,r=
+special,sp warmup! spm-infill pooling=@ parallel,np=@N_PARALLEL
+cont-batching,cb!no-cont-batching,nocb@ mmproj,mm=@ mmproj-url,mmu=@
+mmproj-auto!no-mmproj-auto,no-mmproj@ mmproj-offload!@
+mmproj-device,mmdev=@:MTMD_BACKEND_DEVICE image-min-tokens=@ image-max-tokens=@
+mtmd-batch-max-tokens=@ video-fps=@ video-timestamp-interval=@ video-ffmpeg-dir=@
+alias,a=@ tags=@ embd-normalize= host=@ port=@ reuse-port@ path=@STATIC_PATH
+cors-origins=@ cors-methods=@ cors-headers=@ cors-credentials!@ api-prefix=@
+webui-config,ui-config=@UI_CONFIG webui-config-file,ui-config-file=@UI_CONFIG_FILE
+webui-mcp-proxy,ui-mcp-proxy!no-webui-mcp-proxy,no-ui-mcp-proxy@UI_MCP_PROXY tools=@
+tools-runtime=@ mcp-servers-config=@ mcp-servers-json=@ agent,ag!no-agent,no-ag@
+webui,ui!no-webui,no-ui@UI embeddings,embedding@ reranking,rerank@ api-key=@:LLAMA_API_KEY
+api-key-file=@ ssl-key-file=@ ssl-cert-file=@ chat-template-kwargs=@ timeout,to=@
+sse-ping-interval=@ threads-http=@ cache-prompt!@ cache-reuse=@ metrics@ENDPOINT_METRICS
+props@ENDPOINT_PROPS slots!@ENDPOINT_SLOTS slot-save-path= media-path= models-dir=@
+models-preset=@ models-max=@ models-autoload!@ jinja!@ reasoning-format=@THINK
+reasoning,rea=@ reasoning-effort=@ reasoning-budget=@THINK_BUDGET
+reasoning-budget-message=@THINK_BUDGET_MESSAGE reasoning-preserve!@ chat-template=@
+chat-template-file=@ skip-chat-parsing!@ prefill-assistant!@ slot-prompt-similarity,sps=
+lora-init-without-apply sleep-idle-seconds= log-prompts-dir=
+hf-repo-draft,spec-draft-hf,hfd,hfrd=@SPEC_DRAFT_HF_REPO
+threads-draft,spec-draft-threads,td= threads-batch-draft,spec-draft-threads-batch,tbd=
+cpu-mask-draft,spec-draft-cpu-mask,Cd= cpu-range-draft,spec-draft-cpu-range,Crd=
+cpu-strict-draft,spec-draft-cpu-strict= prio-draft,spec-draft-prio=
+poll-draft,spec-draft-poll= cpu-mask-batch-draft,spec-draft-cpu-mask-batch,Cbd=
+cpu-strict-batch-draft,spec-draft-cpu-strict-batch=
+prio-batch-draft,spec-draft-prio-batch= poll-batch-draft,spec-draft-poll-batch=
+override-tensor-draft,spec-draft-override-tensor,otd=
+cpu-moe-draft,spec-draft-cpu-moe,cmoed@SPEC_DRAFT_CPU_MOE
+n-cpu-moe-draft,spec-draft-n-cpu-moe,spec-draft-ncmoe,ncmoed=@SPEC_DRAFT_N_CPU_MOE
+spec-draft-n-max=@ spec-draft-n-min=@ spec-synth-len=@ spec-synth-rates=@
+draft-p-split,spec-draft-p-split=@SPEC_DRAFT_P_SPLIT
+draft-p-min,spec-draft-p-min=@SPEC_DRAFT_P_MIN spec-draft-backend-sampling!@
+device-draft,spec-draft-device,devd=
+n-gpu-layers-draft,spec-draft-ngl,ngld,gpu-layers-draft=@
+model-draft,spec-draft-model,md=@SPEC_DRAFT_MODEL spec-type=@ spec-ngram-mod-n-min=
+spec-ngram-mod-n-max= spec-ngram-mod-n-match= spec-ngram-simple-size-n=
+spec-ngram-simple-size-m= spec-ngram-simple-min-hits= spec-ngram-map-k-size-n=
+spec-ngram-map-k-size-m= spec-ngram-map-k-min-hits= spec-ngram-map-k4v-size-n=
+spec-ngram-map-k4v-size-m= spec-ngram-map-k4v-min-hits=
+spec-default load-on-startup stop-timeout= dedup-cache-models
+"""
+
+# The daemon says these itself, or they concern llama-server's own router mode.
+_DROPPED = frozenset(
+    "host port reuse-port alias api-key api-key-file api-prefix ssl-key-file ssl-cert-file "
+    "hf-token log-colors models-dir models-preset models-max models-autoload "
+    "sleep-idle-seconds dedup-cache-models".split()
+)
+_DOWNLOADS = frozenset("hf-repo hf-file hf-repo-draft model-url docker-repo mmproj-url".split())
+_TRUE, _FALSE = ("on", "enabled", "true", "1"), ("off", "disabled", "false", "0")
+_CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    name: str
+    negation: str | None
+    takes_value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What a model is to be started with; ``None`` and no entry mean that the file is silent.
+
+    ``flags`` holds what has no field of its own, in the long spelling of the command line; the
+    value of a flag that takes none is ``None``. ``cache_ram`` is MiB, ``stop_timeout`` seconds.
+    ``parallel`` is ``None`` and not -1 where llama.cpp is to choose.
+    """
+
+    model: Path | None = None
+    mmproj: Path | None = None
+    mmproj_auto: bool = True
+    ctx_size: int | None = None
+    parallel: int | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    cache_ram: int | None = None
+    n_gpu_layers: int | str | None = None
+    threads: int | None = None
+    embedding: bool | None = None
+    pooling: str | None = None
+    load_on_startup: bool = False
+    stop_timeout: float | None = None
+    flags: tuple[tuple[str, str | None], ...] = ()
+
+    def arguments(self) -> list[str]:
+        """``flags`` as they stand on a command line; the fields are the caller's to add."""
+        words = []
+        for name, value in self.flags:
+            words += [f"--{name}"] if value is None else [f"--{name}", value]
+        return words
+
+
+@dataclass(frozen=True, slots=True)
+class Presets:
+    """A whole preset file. ``own_models`` are sections that say where their model lies."""
+
+    path: Path
+    sections: tuple[str, ...] = ()
+    _common: Mapping[str, str] = field(default_factory=dict)
+    _own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def for_model(self, name: str) -> Preset:
+        """The settings of every model, overridden by those of the section ``[name]``."""
+        return _preset({**self._common, **self._own.get(_canonical_section(name), {})}, self.path)
+
+
+def read_presets(path: Path) -> Presets:
+    """Reads the file; a `ConfigError` names the line that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"Cannot read the presets in {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
+    sections: dict[str, dict[str, str]] = {}
+    current: str | None = None
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
+        where = f"{path}, line {number}"
+        content = re.split("[;#]", line, maxsplit=1)[0].strip()
+        if heading := re.fullmatch(r"\[\s*([^]]+?)\s*\]", content):
+            current = _canonical_section(heading[1])
+            if current in sections:
+                raise ConfigError(f"{where}: [{current}] appears twice; merge the two sections.")
+            sections[current] = {}
+        elif content:
+            _read_line(content, where, current, sections)
+    common = sections.pop("*", {})
+    return Presets(path, tuple(sections), common, sections)
+
+
+def _canonical_section(name: str) -> str:
+    """llama.cpp writes the part after a colon (a quantization) in capitals."""
+    model, colon, tag = name.rpartition(":")
+    return f"{model}:{tag.upper()}" if colon else name
+
+
+def _read_line(
+    content: str, where: str, section: str | None, sections: dict[str, dict[str, str]]
+) -> None:
+    found = re.fullmatch(r"([A-Za-z_][\w.-]*)\s*=\s*(.*)", content)
+    if not found:
+        raise ConfigError(f"{where}: {content!r} is neither [section] nor key = value.")
+    key, value = found[1], found[2]
+    if key == "version":
+        if value != "1":
+            raise ConfigError(f"{where}: version {value} is not known; write version = 1.")
+    elif section is None:
+        raise ConfigError(f"{where}: {key} stands before any section; write [*] above it.")
+    else:
+        where = f"{where}, [{section}] {key}"
+        name = _resolve(key, where)
+        if name not in _DROPPED:
+            flag = _FLAGS[name]
+            checked = value if flag.takes_value else _boolean(key, value, where)
+            _check(name, checked, where)
+            sections[section][name] = checked
+
+
+def _resolve(key: str, where: str) -> str:
+    """The canonical name of the flag that ``key`` spells."""
+    if key.endswith("-default") and key != "spec-default":
+        raise ConfigError(f"{where}: smarterrouter downloads nothing; use model = PATH.")
+    name = _SPELLINGS.get(key)
+    if name is None:
+        close = difflib.get_close_matches(key, _SPELLINGS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see llama-server --help."
+        raise ConfigError(f"{where}: llama-server has no such option; {hint}")
+    if name in _DOWNLOADS:
+        raise ConfigError(f"{where}: smarterrouter downloads nothing; use model = PATH.")
+    return name
+
+
+def _boolean(key: str, value: str, where: str) -> str:
+    """``true`` or ``false`` for the flag itself, whichever of its spellings ``key`` is."""
+    if value.lower() in _TRUE or not value:
+        return "false" if key in _NEGATIONS else "true"
+    if value.lower() in _FALSE:
+        return "true" if key in _NEGATIONS else "false"
+    raise ConfigError(f"{where}: {value!r} is neither true nor false.")
+
+
+def _check(name: str, value: str, where: str) -> None:
+    """Only fields are checked here: what else a flag takes, llama-server knows."""
+    if name in _FIELDS:
+        try:
+            _FIELDS[name][1](value)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {error}") from error
+    elif not value:
+        raise ConfigError(f"{where}: the value is missing.")
+
+
+def _preset(settings: Mapping[str, str], path: Path) -> Preset:
+    fields: dict[str, object] = {}
+    flags: list[tuple[str, str | None]] = []
+    for name, value in settings.items():
+        if name in _FIELDS:
+            attribute, convert = _FIELDS[name]
+            fields[attribute] = convert(value)
+        elif _FLAGS[name].takes_value:
+            flags.append((name, value))
+        elif value == "true":
+            flags.append((name, None))
+        elif negation := _FLAGS[name].negation:
+            flags.append((negation, None))
+    return Preset(**fields, flags=tuple(flags))  # type: ignore[arg-type]

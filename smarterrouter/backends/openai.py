@@ -1,0 +1,173 @@
+"""Any server that speaks OpenAI's protocol: vLLM, LM Studio, llama-swap, a cloud service.
+
+It manages its own memory, so nothing here loads or unloads. What its model list does not say
+stays unknown; capabilities it does not mention are uncertain, not absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from smarterrouter.backends.refusals import refusal
+from smarterrouter.backends.wire import Target, Timeouts, Wire
+from smarterrouter.domain.chat import ChatRequest
+from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
+from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.errors import BackendError, Unavailable
+
+LISTING_TIMEOUT_S = 10.0
+CONTEXT_FIELDS = ("max_model_len", "context_length", "loaded_context_length", "max_context_length")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIOptions:
+    """``url`` as the user gave it; ``prefix`` goes before each model's name as clients see it."""
+
+    name: str
+    url: str
+    api_key: str | None = None
+    prefix: str = ""
+    node: str = "local"
+
+
+class OpenAIBackend:
+    """See ``ports.Backend``."""
+
+    kind = "openai"
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self, options: OpenAIOptions, timeouts: Timeouts) -> None:
+        self.name = options.name
+        self.node = options.node
+        self.url = base_url(options.url)
+        self._prefix = options.prefix
+        self._wire = Wire(timeouts)
+        key = options.api_key
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def models(self) -> tuple[Model, ...]:
+        import httpx
+
+        try:
+            async with httpx.AsyncClient(timeout=LISTING_TIMEOUT_S, trust_env=False) as client:
+                answer = await client.get(f"{self.url}/models", headers=self._headers)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.name} cannot be reached at {self.url}: {error}.") from error
+        if answer.status_code != 200:
+            raise refusal(
+                answer.status_code, answer.headers, answer.content, self.name, "a model list"
+            )
+        try:
+            listed = answer.json()["data"]
+            return tuple(self._model(item) for item in listed)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BackendError(
+                f"{self.name} at {self.url}/models does not answer with a model list. "
+                "Is that the address of an OpenAI-compatible API?"
+            ) from error
+
+    async def load(self, name: str) -> Footprint | None:
+        return None
+
+    async def unload(self, name: str) -> None:
+        return None
+
+    def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
+        target = Target(self.url, model.ref.name, model.id, self.name, self._headers)
+        return self._wire.stream(request, target)
+
+    def watch(self, lost: Lost) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+    def _model(self, item: Mapping[str, Any]) -> Model:
+        name = str(item["id"])
+        has, uncertain = capabilities(item)
+        meta = item.get("meta") if isinstance(item.get("meta"), dict) else {}
+        assert isinstance(meta, dict)
+        return Model(
+            ref=ModelRef(self.name, name),
+            id=self._prefix + name,
+            capabilities=has,
+            uncertain=uncertain,
+            size_bytes=_count(meta.get("size")),
+            parameters=_count(meta.get("n_params")),
+            quantization=_text(meta.get("ftype")) or _text(item.get("quantization")),
+            context_length=_count(meta.get("n_ctx_train")) or _context(item),
+            served_context=_count(meta.get("n_ctx")) or _count(item.get("max_model_len")),
+            architecture=_text(item.get("arch")),
+        )
+
+
+def base_url(url: str) -> str:
+    """The address that ``/models`` hangs below: ``/v1`` is added where no path is given."""
+    url = url.rstrip("/")
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "http", url
+    return f"{scheme}://{rest}" if "/" in rest else f"{scheme}://{rest}/v1"
+
+
+def capabilities(item: Mapping[str, Any]) -> tuple[frozenset[Capability], frozenset[Capability]]:
+    """What a listed model can do, and what its listing leaves open.
+
+    Read from the fields that vLLM, llama-server, LM Studio, Mistral and OpenRouter fill in; the
+    name is used for one thing only, an embedding model that says so.
+    """
+    if _is_embedding(item):
+        return frozenset({Capability.EMBEDDING}), frozenset()
+    has, uncertain = {Capability.CHAT}, {Capability.TOOLS, Capability.VISION}
+    architecture = item.get("architecture")
+    if isinstance(architecture, dict) and "input_modalities" in architecture:
+        uncertain.discard(Capability.VISION)
+        if "image" in architecture["input_modalities"]:
+            has.add(Capability.VISION)
+    parameters = item.get("supported_parameters")
+    if isinstance(parameters, list):
+        uncertain.discard(Capability.TOOLS)
+        has |= {Capability.TOOLS} if "tools" in parameters else set()
+    said = item.get("capabilities")
+    if isinstance(said, dict):
+        for field, capability in (
+            ("function_calling", Capability.TOOLS),
+            ("vision", Capability.VISION),
+        ):
+            if field in said:
+                uncertain.discard(capability)
+                has |= {capability} if said[field] else set()
+    elif isinstance(said, list):
+        has |= {Capability.TOOLS} if {"tools", "tool_use"} & set(said) else set()
+        has |= {Capability.VISION} if {"vision", "multimodal"} & set(said) else set()
+    if item.get("type") == "vlm":
+        has.add(Capability.VISION)
+    return frozenset(has), frozenset(uncertain - has)
+
+
+def _is_embedding(item: Mapping[str, Any]) -> bool:
+    if item.get("type") in ("embedding", "embeddings"):
+        return True
+    said = item.get("capabilities")
+    if (
+        isinstance(said, list)
+        and "completion" not in said
+        and {"embedding", "embeddings"} & set(said)
+    ):
+        return True
+    return "embed" in str(item["id"]).lower()
+
+
+def _context(item: Mapping[str, Any]) -> int | None:
+    return next((n for field in CONTEXT_FIELDS if (n := _count(item.get(field)))), None)
+
+
+def _count(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

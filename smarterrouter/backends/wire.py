@@ -1,0 +1,288 @@
+"""The data path to a server that speaks OpenAI's protocol: one request out, SSE blocks back.
+
+Decides what counts as an answer, as a refusal and as a break; never which model to try next.
+Bytes pass through untouched unless the model's name must change. Always asks for a stream:
+a server asked for one JSON body goes on generating for a client that has hung up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+
+from smarterrouter.backends.refusals import error_in, refusal
+from smarterrouter.domain import sse
+from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.domain.ports import Blocks
+from smarterrouter.errors import BackendError, BackendTimeout, Unavailable
+
+LONGEST_ERROR_BYTES = 64 * 1024
+LONGEST_FIRST_EVENT_BYTES = 16 * 1024 * 1024
+KEEPALIVE_S = 3.0
+"""Shorter than any common server's own (5 s), so that it never closes a connection as we send."""
+
+LINGER_S = 1.0
+"""How long to wait, after the last event, for the connection to be free for the next request."""
+
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_TRUE = msgspec.Raw(b"true")
+_WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to connect, until the first event, and between two reads after it."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 300.0
+    stall_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: ``model`` is the server's name for it, ``shown_as`` ours."""
+
+    url: str
+    model: str
+    shown_as: str
+    who: str
+    headers: Mapping[str, str]
+
+
+class Wire:
+    """One connection pool. Opened on first use, closed with ``aclose``."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._session: aiohttp.ClientSession | None = None
+
+    async def aclose(self) -> None:
+        if self._session:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest, target: Target) -> AsyncIterator[Blocks]:
+        """An answer whose first event has come; see ``ports.Backend.stream``."""
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte_s) as patience:
+                response = await self._post(request, target)
+                try:
+                    first = await _opening(response, request, target)
+                except BaseException:
+                    response.close()
+                    raise
+                patience.reschedule(None)
+        except TimeoutError:
+            raise BackendTimeout(
+                f"{target.who} sent nothing for {self._timeouts.first_byte_s:g} s."
+            ) from None
+        try:
+            yield _blocks(response, first, target, self._timeouts.stall_s)
+        finally:
+            response.close()
+
+    async def _post(self, request: ChatRequest, target: Target) -> aiohttp.ClientResponse:
+        try:
+            return await self._open().post(
+                f"{target.url}/{request.endpoint.value}",
+                data=body(request, target.model),
+                headers=target.headers,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientConnectorError as error:
+            raise Unavailable(f"{target.who} cannot be reached: {error.strerror}.") from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise Unavailable(f"{target.who} did not accept a connection in time.") from error
+        except aiohttp.ClientError as error:
+            raise BackendError(f"{target.who} closed the connection without an answer.") from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            limits = self._timeouts
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=limits.connect_s, sock_read=None
+                ),
+                headers={"Content-Type": "application/json"},
+                auto_decompress=True,
+                read_bufsize=2**18,
+            )
+        return self._session
+
+
+def body(request: ChatRequest, model: str) -> bytes:
+    """The client's fields as they came, with the server's model name and a stream asked for."""
+    fields = dict(request.fields)
+    fields["model"] = msgspec.Raw(_encode(model))
+    if request.endpoint is not Endpoint.EMBEDDINGS:
+        fields["stream"] = _TRUE
+        if not request.stream:
+            fields["stream_options"] = _WITH_USAGE
+    return _encode(fields)
+
+
+@dataclass(slots=True)
+class _Opening:
+    """The first whole events, and where the stream goes on; no ``splitter``: that was all."""
+
+    first: bytes
+    splitter: sse.Splitter | None = None
+
+
+async def _opening(
+    response: aiohttp.ClientResponse, request: ChatRequest, target: Target
+) -> _Opening:
+    """Read until the first data. Raises whatever the server says instead of an answer."""
+    try:
+        if response.status != 200:
+            raw = await response.content.read(LONGEST_ERROR_BYTES)
+            raise refusal(response.status, response.headers, raw, target.who, target.model)
+        if response.content_type == "application/json":
+            return _from_json(await response.read(), request, target)
+        if response.content_type == "text/html":
+            raise BackendError(
+                f"{target.who} answered with a web page. Is {target.url} the address of its API?"
+            )
+        return await _first_events(response.content, target)
+    except aiohttp.ClientError as error:
+        raise BackendError(f"{target.who} broke off before its answer began.") from error
+
+
+async def _first_events(content: aiohttp.StreamReader, target: Target) -> _Opening:
+    splitter, block = sse.Splitter(), b""
+    while data := await content.readany():
+        block += splitter.feed(data)
+        opening = next(sse.datas(block), None)
+        if opening is not None:
+            _check_opening(opening, target)
+            return _Opening(block, splitter)
+        if len(block) + len(splitter.rest) > LONGEST_FIRST_EVENT_BYTES:
+            raise BackendError(f"{target.who} sent no event in 16 MiB.")
+    raise BackendError(f"{target.who} ended its answer before it began.")
+
+
+def _check_opening(data: bytes, target: Target) -> None:
+    if data == sse.DONE:
+        raise BackendError(f"{target.who} sent an empty answer.")
+    if (problem := error_in(data)) is not None:
+        raise BackendError(f"{target.who} failed: {problem}")
+    try:
+        _decode(data)
+    except msgspec.DecodeError:
+        raise BackendError(f"{target.who} sent something that is not JSON.") from None
+
+
+def _from_json(raw: bytes, request: ChatRequest, target: Target) -> _Opening:
+    """An answer that is one JSON body: an embedding, or a server that does not stream."""
+    try:
+        answer = msgspec.json.decode(raw, type=dict[str, object])
+    except msgspec.DecodeError:
+        raise BackendError(f"{target.who} sent something that is not JSON.") from None
+    if (problem := error_in(raw)) is not None:
+        raise BackendError(f"{target.who} failed: {problem}")
+    if target.shown_as != target.model:
+        answer["model"] = target.shown_as
+        raw = _encode(answer)
+    if request.endpoint is Endpoint.EMBEDDINGS:
+        return _Opening(raw)
+    if request.endpoint is Endpoint.CHAT:
+        raw = _encode(as_chunk(answer))
+    return _Opening(sse.event(raw) + sse.DONE_EVENT)
+
+
+def as_chunk(answer: dict[str, object]) -> dict[str, object]:
+    """A ``chat.completion`` as one ``chat.completion.chunk`` with everything in it."""
+    choices: list[dict[str, object]] = []
+    given = answer.get("choices")
+    for choice in given if isinstance(given, list) else []:
+        message = dict(choice.get("message") or {})
+        calls = message.get("tool_calls")
+        if isinstance(calls, list):
+            message["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
+        rest = {key: value for key, value in choice.items() if key != "message"}
+        choices.append({**rest, "delta": message})
+    return {**answer, "object": "chat.completion.chunk", "choices": choices}
+
+
+async def _blocks(
+    response: aiohttp.ClientResponse, opening: _Opening, target: Target, stall_s: float
+) -> AsyncIterator[bytes]:
+    """The blocks from the first on. Raises ``BackendError`` when the stream breaks off."""
+    if opening.splitter is None:
+        yield opening.first
+        return
+    recent: deque[bytes] = deque(maxlen=4)
+    async for block in _whole_events(response.content, opening, target, stall_s):
+        problem = None
+        if b'"error"' in block:
+            block, problem = _until_error(block)
+        if block:
+            recent.append(block)
+            yield renamed(block, target.shown_as) if target.shown_as != target.model else block
+        if problem is not None:
+            raise BackendError(f"{target.who} failed in the middle of its answer: {problem}")
+    ending = b"".join(recent)
+    if sse.DONE in ending[-64:]:
+        return
+    if opening.splitter.rest.strip() != b"data: [DONE]" and not _FINISHED.search(ending):
+        raise BackendError(f"{target.who} broke off in the middle of its answer.")
+    yield sse.DONE_EVENT
+
+
+async def _whole_events(
+    content: aiohttp.StreamReader, opening: _Opening, target: Target, stall_s: float
+) -> AsyncIterator[bytes]:
+    assert opening.splitter is not None
+    yield opening.first
+    done = sse.DONE in opening.first[-16:]
+    try:
+        while True:
+            async with asyncio.timeout(LINGER_S if done else stall_s):
+                data = await content.readany()
+            if not data:
+                return
+            if block := opening.splitter.feed(data):
+                done = done or sse.DONE in block[-16:]
+                yield block
+    except TimeoutError:
+        if not done:
+            raise BackendTimeout(f"{target.who} sent nothing for {stall_s:g} s.") from None
+    except aiohttp.ClientError as error:
+        if not done:
+            raise BackendError(f"{target.who} broke off in the middle of its answer.") from error
+
+
+def _until_error(block: bytes) -> tuple[bytes, str | None]:
+    """What comes before the first error event, and what that one says."""
+    before = b""
+    for event in sse.split(block):
+        problem = error_in(sse.data_of(event) or b"")
+        if problem is not None:
+            return before, problem
+        before += event
+    return block, None
+
+
+def renamed(block: bytes, model: str) -> bytes:
+    """The same events with ``model`` as the model's name."""
+    name = msgspec.Raw(_encode(model))
+    out = b""
+    for event in sse.split(block):
+        data = sse.data_of(event)
+        if data is None or data.strip() == sse.DONE:
+            out += event
+            continue
+        fields = _decode(data)
+        fields["model"] = name
+        out += sse.event(_encode(fields))
+    return out

@@ -1,0 +1,325 @@
+"""Every setting: what it may be, and where it came from. Decides precedence, nothing else.
+
+flags > environment (``ROUTER_*``) > ``.env`` > ``smarterrouter.toml`` > defaults. A setting of a
+group has the group in its name: ``[vram] max_total_gb`` is ``ROUTER_VRAM_MAX_TOTAL_GB``. Read once,
+in ``assembly`` or a command, and handed down in pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from smarterrouter.errors import ConfigError
+
+FILE_NAME = "smarterrouter.toml"
+PREFIX = "ROUTER_"
+LOOPBACK = ("127.", "::1", "localhost")
+
+Kind = Literal["managed", "openai"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class VramSettings(_Group):
+    """How much memory models may take."""
+
+    max_total_gb: float | None = Field(
+        None, gt=0, description="gigabytes for all models together; unset is 90 % of what is there"
+    )
+    buffer_gb: float | None = Field(
+        None, ge=0, description="gigabytes left free for others; unset is 0.5 on host RAM"
+    )
+    default_estimate_gb: float = Field(
+        8.0, gt=0, description="gigabytes assumed for a model nothing is known of"
+    )
+
+
+class ModelSettings(_Group):
+    """How models we run ourselves are loaded, where their preset does not say."""
+
+    context: int = Field(8192, ge=256, description="tokens that one request may use")
+    parallel: int = Field(1, ge=1, le=64, description="requests that one model answers at once")
+
+
+class TimeoutSettings(_Group):
+    """When to give up waiting, in seconds."""
+
+    connect_s: float = Field(5.0, gt=0, description="seconds to connect to a backend")
+    first_byte_s: float = Field(300.0, gt=0, description="seconds until an answer begins")
+    stall_s: float = Field(120.0, gt=0, description="seconds of silence within an answer")
+    load_s: float = Field(300.0, gt=0, description="seconds for a model to load")
+
+
+class WaitSettings(_Group):
+    """What a client that asked for a stream hears while its model loads."""
+
+    comment_s: float = Field(
+        5.0, gt=0, description="seconds between two comments that keep the line open"
+    )
+    as_reasoning: bool = Field(False, description="true shows the wait as reasoning text")
+
+
+class BackendSettings(_Group):
+    """One ``[[backend]]`` of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="letters, digits, dot, dash")
+    kind: Kind = Field(description="managed or openai")
+    url: str | None = Field(None, description="the address of its API")
+    api_key: SecretStr | None = Field(None, description="its API key")
+    prefix: str = Field("", description="text before each of its models' names")
+    node: str = Field("local", description="the name of the machine whose devices it uses")
+    models_dir: Path | None = Field(None, description="a folder of GGUF files")
+    models_preset: Path | None = Field(None, description="a llama.cpp preset file (INI)")
+
+
+class Settings(BaseSettings):
+    """All settings, frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="an address of this machine")
+    port: int = Field(11436, ge=0, le=65535, description="a whole number from 0 to 65535")
+    api_keys: SecretStr = Field(SecretStr(""), description="name:key,name:key")
+    admin_api_key: SecretStr | None = Field(None, description="a key for /admin")
+    max_body_mb: float = Field(16.0, gt=0, description="megabytes that one request may be long")
+
+    provider: Kind | None = Field(None, description="managed or openai")
+    models_dir: Path | None = Field(None, description="a folder of GGUF files")
+    models_preset: Path | None = Field(None, description="a llama.cpp preset file (INI)")
+    llama_server: Path | None = Field(None, description="the path of a llama-server binary")
+    openai_base_url: str | None = Field(None, description="the address of an OpenAI-like API")
+    openai_api_key: SecretStr | None = Field(None, description="that API's key")
+    backend: tuple[BackendSettings, ...] = Field((), description="a list of [[backend]] tables")
+
+    quality_preference: float = Field(
+        0.5, ge=0, le=1, description="a number from 0 (fast) to 1 (good)"
+    )
+    external_model_name: str = Field(
+        "smarterrouter/main", min_length=1, description="the name apps see for 'the best one'"
+    )
+    queue_size: int = Field(256, ge=0, description="how many requests may wait for a model")
+    swap_patience_s: float = Field(
+        30.0, ge=0, description="seconds before a waiting model stops others from going ahead"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text or json")
+
+    vram: VramSettings = VramSettings()
+    model: ModelSettings = ModelSettings()
+    timeout: TimeoutSettings = TimeoutSettings()
+    wait: WaitSettings = WaitSettings()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what ``load`` has put together counts."""
+        return (init_settings,)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """API keys by name. Raises ``ConfigError`` when the list is malformed."""
+        pairs = [item.strip() for item in self.api_keys.get_secret_value().split(",")]
+        keys: dict[str, str] = {}
+        for pair in filter(None, pairs):
+            name, colon, key = pair.partition(":")
+            if not colon or not name.strip() or not key.strip():
+                raise ConfigError(
+                    f"{PREFIX}API_KEYS holds an entry that is not a name and a key. "
+                    "Write it as name:key,name:key."
+                )
+            keys[name.strip()] = key.strip()
+        return keys
+
+    def check_binding(self) -> None:
+        """Raises ``ConfigError`` when strangers could reach models without a key."""
+        if self.host.startswith(LOOPBACK) or self.keys or self.admin_api_key:
+            return
+        raise ConfigError(
+            f"Bound to {self.host} anybody on the network could use your models. Set "
+            f"{PREFIX}API_KEYS=name:key to ask for a key, or {PREFIX}HOST=127.0.0.1 to stay on "
+            "this machine."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Settings from one place, and how that place calls a setting."""
+
+    label: str
+    values: Mapping[str, Any]
+    naming: Literal["flag", "env", "file"]
+
+    def name(self, path: tuple[str | int, ...]) -> str:
+        words = [str(part) for part in path if not isinstance(part, int)]
+        if self.naming == "flag":
+            return "--" + "-".join(words).replace("_", "-")
+        if self.naming == "env":
+            return PREFIX + "_".join(words).upper()
+        return ".".join(words)
+
+    def value(self, path: tuple[str | int, ...]) -> Any:
+        """The value at a path; ``KeyError`` when this place does not set it."""
+        found: Any = self.values
+        for part in path:
+            try:
+                found = found[part]
+            except (KeyError, IndexError, TypeError):
+                raise KeyError(part) from None
+        return found
+
+
+def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
+    """The settings in force. Raises ``ConfigError`` naming the setting, its source and its range."""
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    sources = [
+        _Source("the command line", given, "flag"),
+        _Source("the environment", EnvSettingsSource(Settings)(), "env"),
+        _Source(".env", DotEnvSettingsSource(Settings, env_file=".env")(), "env"),
+    ]
+    if path := find_file(file):
+        sources.append(_Source(str(path), read_file(path), "file"))
+    merged: dict[str, Any] = {}
+    for source in reversed(sources):
+        merged = _merge(merged, source.values)
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, sources)) from None
+    _ = settings.keys
+    return settings
+
+
+def find_file(named: Path | None = None) -> Path | None:
+    """The settings file: the one named, else here, else the user's. Raises ``ConfigError``."""
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"--config {named}: there is no such file.")
+        return named
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    places = (Path(FILE_NAME), home / "smarterrouter" / FILE_NAME)
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The file's settings. Raises ``ConfigError`` for broken TOML and for unknown names."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    _check_names(path, values, "", Settings.model_fields)
+    return values
+
+
+def _check_names(
+    path: Path, values: Mapping[str, Any], group: str, fields: Mapping[str, Any]
+) -> None:
+    for name, value in values.items():
+        if name not in fields:
+            where = f"[{group}] {name}" if group else name
+            known = ", ".join(sorted(fields))
+            raise ConfigError(f"{path}: there is no setting '{where}'. There are: {known}.")
+        inner = _group(fields[name])
+        if inner and isinstance(value, Mapping):
+            _check_names(path, value, name, inner.model_fields)
+
+
+def _group(field: Any) -> type[_Group] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, _Group) else None
+
+
+def unknown_variables() -> list[str]:
+    """``ROUTER_*`` variables of the environment that are no setting of this version."""
+    known = set(variables())
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def variables() -> dict[str, str]:
+    """Every setting's environment name with what it may be."""
+    found: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        if group := _group(field):
+            for inner, leaf in group.model_fields.items():
+                found[f"{PREFIX}{name}_{inner}".upper()] = leaf.description or ""
+        elif name != "backend":
+            found[f"{PREFIX}{name}".upper()] = field.description or ""
+    return found
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(under)
+    for key, value in over.items():
+        nested = isinstance(both.get(key), Mapping) and isinstance(value, Mapping)
+        both[key] = _merge(both[key], value) if nested else value
+    return both
+
+
+def _explain(error: ValidationError, sources: list[_Source]) -> str:
+    problem = error.errors()[0]
+    path = problem["loc"]
+    for source in sources:
+        try:
+            value = source.value(path)
+        except KeyError:
+            continue
+        told = f"{source.name(path)} (from {source.label}) is {value!r}: {problem['msg']}."
+        return f"{told} It may be {_description(path)}."
+    where = next((s for s in reversed(sources) if s.naming == "file"), sources[0])
+    return (
+        f"{where.name(path)} (from {where.label}): {problem['msg']}. {_description(path)}".strip()
+    )
+
+
+def _description(path: tuple[str | int, ...]) -> str:
+    """What the setting at a path may be."""
+    fields = Settings.model_fields
+    for part in path:
+        if part not in fields:
+            continue
+        field = fields[str(part)]
+        if part == "backend":
+            fields = BackendSettings.model_fields
+        elif group := _group(field):
+            fields = group.model_fields
+        else:
+            return field.description or ""
+    return "one of " + ", ".join(sorted(fields))

@@ -1,0 +1,158 @@
+"""The daemon's routes. Decides nothing: each route reads, calls one thing below, and writes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, MediaType, Request, Response, asgi, get
+from litestar.exceptions import HTTPException
+from litestar.types import Receive, Scope, Send
+
+from smarterrouter import __version__
+from smarterrouter.assembly import Engine
+from smarterrouter.daemon import listing
+from smarterrouter.daemon.auth import Keys
+from smarterrouter.daemon.company import WaitPolicy
+from smarterrouter.daemon.openai_routes import ModelRoutes
+from smarterrouter.domain.chat import ChatRequest, Endpoint, Message
+from smarterrouter.domain.models import Capability
+from smarterrouter.errors import BadRequest, SmarterRouterError
+
+log = logging.getLogger(__name__)
+
+
+def create_app(engine: Engine) -> Litestar:
+    """The ASGI application around an engine, which lives as long as the application does."""
+    settings = engine.settings
+    admin = settings.admin_api_key
+    keys = Keys(settings.keys, admin.get_secret_value() if admin else None)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with engine:
+            yield
+
+    def knock(request: Request[Any, Any, Any]) -> None:
+        if request.url.path != "/health":
+            keys.caller(request.scope)
+
+    return Litestar(
+        route_handlers=[
+            *_model_routes(engine, keys),
+            *_listing_routes(engine),
+            *_admin_routes(engine),
+        ],
+        lifespan=[lifespan],
+        before_request=knock,
+        exception_handlers={
+            SmarterRouterError: _ours,
+            HTTPException: _litestars,
+            Exception: _unforeseen,
+        },
+        logging_config=None,
+        openapi_config=None,
+    )
+
+
+def _model_routes(engine: Engine, keys: Keys) -> list[Any]:
+    settings = engine.settings
+    routes = ModelRoutes(
+        engine.completions,
+        keys,
+        WaitPolicy(settings.wait.comment_s, settings.wait.as_reasoning),
+        int(settings.max_body_mb * 1e6),
+    )
+
+    @asgi("/v1/chat/completions", copy_scope=False)
+    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
+        await routes.serve(Endpoint.CHAT, scope, receive, send)
+
+    @asgi("/v1/completions", copy_scope=False)
+    async def completions(scope: Scope, receive: Receive, send: Send) -> None:
+        await routes.serve(Endpoint.COMPLETIONS, scope, receive, send)
+
+    @asgi("/v1/embeddings", copy_scope=False)
+    async def embeddings(scope: Scope, receive: Receive, send: Send) -> None:
+        await routes.serve(Endpoint.EMBEDDINGS, scope, receive, send)
+
+    return [chat_completions, completions, embeddings]
+
+
+def _listing_routes(engine: Engine) -> list[Any]:
+    started = int(time.time())
+
+    @get("/health", sync_to_thread=False)
+    def health() -> dict[str, object]:
+        ready = bool(engine.catalogue.models)
+        return {"status": "ok", "ready": ready, "version": __version__}
+
+    @get("/v1/models", sync_to_thread=False)
+    def models() -> dict[str, object]:
+        entries = listing.listing(engine.completions, engine.loaded(), started)
+        return {"object": "list", "data": entries}
+
+    @get("/v1/models/{model_id:path}", sync_to_thread=False)
+    def model(model_id: str) -> dict[str, object]:
+        entries = listing.listing(engine.completions, engine.loaded(), started)
+        return listing.find(entries, model_id.removeprefix("/"))
+
+    return [health, models, model]
+
+
+def _admin_routes(engine: Engine) -> list[Any]:
+    @get("/admin/explain", sync_to_thread=False)
+    def explain(prompt: str, model: str | None = None) -> dict[str, object]:
+        if not prompt.strip():
+            raise BadRequest("'prompt' is empty.", param="prompt")
+        request = ChatRequest(
+            endpoint=Endpoint.CHAT,
+            model=model or engine.settings.external_model_name,
+            stream=False,
+            messages=(Message("user", prompt),),
+            needs=frozenset({Capability.CHAT}),
+            fields={},
+        )
+        return {"schema": 1, "decision": engine.completions.decide(request).as_json()}
+
+    @get("/admin/decisions", sync_to_thread=False)
+    def decisions(limit: int = 50) -> dict[str, object]:
+        kept = list(engine.completions.decisions)[-max(1, limit) :]
+        return {"schema": 1, "decisions": [one.as_json() for one in reversed(kept)]}
+
+    @get("/admin/decisions/{decision_id:str}", sync_to_thread=False)
+    def decision(decision_id: str) -> dict[str, object]:
+        for one in reversed(engine.completions.decisions):
+            if one.id == decision_id:
+                return {"schema": 1, "decision": one.as_json()}
+        raise NotKept(f"No decision '{decision_id}' is kept; the last 1000 are.")
+
+    return [explain, decisions, decision]
+
+
+class NotKept(SmarterRouterError):
+    """A decision that is no longer, or never was, in the log."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+def _ours(_: Request[Any, Any, Any], error: SmarterRouterError) -> Response[dict[str, object]]:
+    return Response(error.body(), status_code=error.status, media_type=MediaType.JSON)
+
+
+def _litestars(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, object]]:
+    told = SmarterRouterError(error.detail, code=f"http_{error.status_code}")
+    if error.status_code < 500:
+        told.type = "invalid_request_error"
+    return Response(told.body(), status_code=error.status_code, media_type=MediaType.JSON)
+
+
+def _unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
+    log.error("%s failed in a way nobody foresaw", request.url.path, exc_info=error)
+    told = SmarterRouterError(f"smarterrouter itself failed: {type(error).__name__}.")
+    return Response(told.body(), status_code=500, media_type=MediaType.JSON)

@@ -1,0 +1,168 @@
+"""The routes that reach a model: chat completions, completions, embeddings.
+
+Raw ASGI, since these are the hot path. Decides only form: how a request is read and how its
+answer is written. A client that hangs up cancels its walk, in both modes, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+from smarterrouter.completion import Answer, Completions, Walk
+from smarterrouter.daemon.auth import Keys
+from smarterrouter.daemon.collect import Collector
+from smarterrouter.daemon.company import Company, WaitPolicy
+from smarterrouter.daemon.decode import decode
+from smarterrouter.daemon.reply import Headers, Reply, header
+from smarterrouter.domain import sse
+from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.errors import (
+    BackendError,
+    BadRequest,
+    PayloadTooLarge,
+    SmarterRouterError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class HungUp(Exception):
+    """The client has gone."""
+
+
+class MethodNotAllowed(BadRequest):
+    status = 405
+    code = "method_not_allowed"
+
+
+class ModelRoutes:
+    """What the three routes share."""
+
+    def __init__(
+        self, completions: Completions, keys: Keys, wait: WaitPolicy, max_body_bytes: int
+    ) -> None:
+        self._completions = completions
+        self._keys = keys
+        self._wait = wait
+        self._max_body_bytes = max_body_bytes
+
+    async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        reply = Reply(send, uuid.uuid4().hex)
+        try:
+            request = await self._read(endpoint, scope, receive)
+        except HungUp:
+            return
+        except SmarterRouterError as error:
+            await reply.error(error, [])
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(_watch(receive, reply))
+                await self._answer(request, reply)
+                watcher.cancel()
+        except* HungUp:
+            log.info("%s hung up", request.caller)
+
+    async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> ChatRequest:
+        caller = self._keys.caller(scope)
+        if scope["type"] != "http" or scope["method"] != "POST":
+            raise MethodNotAllowed(f"Send a POST to /v1/{endpoint.value}.")
+        return decode(await self._body(scope, receive), endpoint, caller)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise HungUp
+            size += len(message["body"])
+            if size > self._max_body_bytes:
+                raise PayloadTooLarge(
+                    f"The request is longer than {self._max_body_bytes / 1e6:g} MB. Send less, "
+                    "or raise ROUTER_MAX_BODY_MB."
+                )
+            parts.append(message["body"])
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _answer(self, request: ChatRequest, reply: Reply) -> None:
+        walk = Walk()
+        company = Company(reply, walk, self._completions, self._wait)
+        if request.stream:
+            company.begin()
+        try:
+            async with self._completions.complete(request, walk) as answer:
+                await company.end()
+                if request.stream:
+                    await _stream(answer, reply)
+                else:
+                    await _collect(answer, reply, request.endpoint)
+        except SmarterRouterError as error:
+            await company.end()
+            await reply.error(error, _decided(walk))
+        except Exception as error:
+            await company.end()
+            log.exception("a request failed in a way nobody foresaw")
+            told = SmarterRouterError(f"smarterrouter itself failed: {type(error).__name__}.")
+            await reply.error(told, _decided(walk))
+        finally:
+            await company.end()
+
+
+async def _watch(receive: Receive, reply: Reply) -> None:
+    """Raises ``HungUp`` when the client goes before its response is complete."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not reply.done:
+        raise HungUp
+
+
+async def _stream(answer: Answer, reply: Reply) -> None:
+    if not reply.begun:
+        await reply.open_stream(_headers(answer))
+    async for block in answer.blocks:
+        await reply.block(block)
+    await reply.close_stream()
+
+
+async def _collect(answer: Answer, reply: Reply, endpoint: Endpoint) -> None:
+    if endpoint is Endpoint.EMBEDDINGS:
+        body = b"".join([block async for block in answer.blocks])
+    else:
+        body = await _collected(answer)
+    await reply.json(200, body, _headers(answer))
+
+
+async def _collected(answer: Answer) -> bytes:
+    collector = Collector()
+    async for block in answer.blocks:
+        for data in sse.datas(block):
+            if data == sse.DONE:
+                continue
+            try:
+                collector.add(data)
+            except msgspec.DecodeError:
+                raise BackendError(
+                    f"{answer.candidate.model} sent a chunk that is not JSON."
+                ) from None
+    return collector.body()
+
+
+def _headers(answer: Answer) -> Headers:
+    return [
+        header("x-smarterrouter-model", answer.candidate.model),
+        header("x-smarterrouter-backend", answer.candidate.ref.backend),
+        header("x-smarterrouter-decision", answer.decision.id),
+        header("x-smarterrouter-cache", "bypass"),
+    ]
+
+
+def _decided(walk: Walk) -> Headers:
+    return [header("x-smarterrouter-decision", walk.decision.id)] if walk.decision else []

@@ -1,0 +1,39 @@
+"""The proportions of a model, as far as they say how much memory it will take.
+
+Decides nothing: a backend fills it in, ``residency`` estimates from it. Sizes are bytes,
+lengths are elements or tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one layer keeps per token. ``window`` limits how many tokens it looks back."""
+
+    kv_heads: int
+    key_length: int
+    value_length: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a footprint is estimated from.
+
+    ``layers`` names only layers with a key-value cache; ``state_bytes`` is what recurrent
+    layers keep per slot instead. ``repacked_bytes`` are weights that a CPU may hold a second
+    time in an order that suits it. ``head_count`` is the largest of any layer.
+    """
+
+    weights_bytes: int
+    layers: tuple[Layer, ...]
+    embedding_length: int
+    vocab_size: int
+    feed_forward_length: int
+    head_count: int
+    expert_used_count: int = 0
+    state_bytes: int = 0
+    repacked_bytes: int = 0

@@ -1,0 +1,117 @@
+"""Decides what a prompt asks for: its group, its difficulty and its size in tokens.
+
+Looks at text alone: no model, no file, no clock, no settings. It does not choose a model; a
+wrong group costs a worse prior, never an answer. ``cues`` holds the vocabulary, ``reading``
+adds it up, ``difficulty`` and ``tokens`` do what they are called.
+
+1. The last user message is read; if it is long enough to speak for itself, that is all.
+2. A short one ("and now in Rust?") also counts what the earlier user messages asked, the
+   nearest most.
+3. The system prompt speaks weakly, and only its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smarterrouter.domain.chat import Message
+from smarterrouter.domain.decision import PromptFeatures
+from smarterrouter.domain.models import Capability
+from smarterrouter.routing.features import difficulty as _difficulty
+from smarterrouter.routing.features.cues import GROUPS
+from smarterrouter.routing.features.difficulty import EASY_BELOW, HARD_FROM, level
+from smarterrouter.routing.features.reading import Reading, read, strongest
+from smarterrouter.routing.features.tokens import answer_tokens, estimate_tokens
+
+__all__ = [
+    "EASY_BELOW",
+    "GROUPS",
+    "HARD_FROM",
+    "answer_tokens",
+    "classify",
+    "difficulty",
+    "estimate_tokens",
+    "features",
+]
+
+FOLLOW_UP_CHARS = 70
+EARLIER_WEIGHTS = (0.8, 0.4, 0.2)
+EARLIER_CHARS = 600
+SYSTEM_WEIGHT = 0.3
+SYSTEM_CHARS = 400
+FOLLOW_UP_DIFFICULTY = 0.85
+TOKENS_PER_MESSAGE = 5
+TOKENS_PER_IMAGE = 768
+
+
+def classify(text: str) -> str:
+    """The group of one text without a conversation around it."""
+    return read(text).group
+
+
+def difficulty(text: str, group: str) -> float:
+    """How hard one text is as a task of this group, 0 to 1."""
+    return _difficulty.score(read(text), group)
+
+
+def features(
+    messages: Sequence[Message],
+    *,
+    needs: frozenset[Capability] = frozenset(),
+    max_tokens: int | None = None,
+) -> PromptFeatures:
+    """Everything routing knows of a conversation before any model sees it."""
+    asked = _asked(messages)
+    own = read(asked[0])
+    earlier = _earlier(asked)
+    group = strongest(_weighed(own, earlier, _system(messages)))
+    score = _difficulty.score(own, group)
+    if earlier:
+        score = max(score, FOLLOW_UP_DIFFICULTY * _difficulty.score(earlier[0], group))
+    prompt_tokens = sum(map(_message_tokens, messages))
+    return PromptFeatures(
+        category=GROUPS[group],
+        group=group,
+        difficulty=level(score),
+        difficulty_score=score,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens(group, score, estimate_tokens(asked[0]), max_tokens),
+        max_tokens=max_tokens,
+        needs=needs,
+    )
+
+
+def _asked(messages: Sequence[Message]) -> list[str]:
+    """What the user said, latest first; without a user, whatever was said last."""
+    asked = [message.text for message in reversed(messages) if message.role == "user"]
+    if asked:
+        return asked
+    return [messages[-1].text if messages else ""]
+
+
+def _earlier(asked: Sequence[str]) -> list[Reading]:
+    if len(asked[0]) > FOLLOW_UP_CHARS:
+        return []
+    return [read(text[:EARLIER_CHARS]) for text in asked[1 : 1 + len(EARLIER_WEIGHTS)]]
+
+
+def _system(messages: Sequence[Message]) -> Reading | None:
+    for message in messages:
+        if message.role in ("system", "developer"):
+            return read(message.text[:SYSTEM_CHARS])
+    return None
+
+
+def _weighed(own: Reading, earlier: Sequence[Reading], system: Reading | None) -> dict[str, float]:
+    scores = dict(own.scores)
+    for weight, reading in zip(EARLIER_WEIGHTS, earlier, strict=False):
+        for group, score in reading.scores.items():
+            scores[group] += weight * score
+    if system is not None:
+        for group, score in system.scores.items():
+            scores[group] += SYSTEM_WEIGHT * score
+    return scores
+
+
+def _message_tokens(message: Message) -> int:
+    return TOKENS_PER_MESSAGE + estimate_tokens(message.text) + TOKENS_PER_IMAGE * message.images

@@ -1,0 +1,104 @@
+"""How likely is a good answer? P(good) for a model, a prompt group and a difficulty.
+
+With evidence: the model's score in the group, shrunk toward its overall score, as few prompts
+say little. Without: a prior from parameters and quantisation. Both are read at the difficulty
+at hand through one curve, so that size matters more the harder the prompt is.
+
+The curve is logistic: logit P = ability - demand. A model of 1 B parameters has ability 0,
+and each doubling adds 0.35: straight lines through the scores of eleven open models of 2 to 72 B
+have slopes of 0.38 on grade-school sums and 0.27 on reading code, and demands of -0.3 and 1.2.
+Demand runs from -4 for a greeting to +2 for the hardest prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from smarterrouter.domain.evidence import Evidence
+from smarterrouter.domain.models import Model
+
+ABILITY_PER_DOUBLING = 0.35
+EASIEST_DEMAND, HARDEST_DEMAND = -4.0, 2.0
+MEDIUM_DIFFICULTY = 0.5
+SHRINKAGE_PROMPTS = 8.0
+UNKNOWN_PARAMETERS = 7e9
+
+QUANTISATION_LOSS: Mapping[str, float] = {
+    "IQ1": 1.2,
+    "TQ1": 1.2,
+    "Q2": 0.6,
+    "IQ2": 0.6,
+    "Q3": 0.25,
+    "IQ3": 0.25,
+    "Q4": 0.08,
+    "IQ4": 0.08,
+    "Q5": 0.03,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known of a model in one group, at medium difficulty, and from where."""
+
+    ability: float
+    why: str
+
+    def at(self, difficulty: float) -> float:
+        """P(good) at a difficulty of 0 .. 1."""
+        demand = EASIEST_DEMAND + (HARDEST_DEMAND - EASIEST_DEMAND) * difficulty
+        return 1.0 / (1.0 + math.exp(demand - self.ability))
+
+
+def prior(model: Model) -> Knowledge:
+    """What size and quantisation suggest of a model nobody has measured."""
+    parameters = model.parameters or UNKNOWN_PARAMETERS
+    ability = ABILITY_PER_DOUBLING * math.log2(parameters / 1e9)
+    ability -= quantisation_loss(model.quantization)
+    size = (
+        f"{_billions(parameters)} parameters" if model.parameters else "size unknown, taken as 7B"
+    )
+    return Knowledge(ability, f"not profiled: {size}, {model.quantization or 'precision unknown'}")
+
+
+def quantisation_loss(quantization: str | None) -> float:
+    """Ability lost to coarse weights; nothing for 6 bits and more, or when unknown."""
+    name = (quantization or "").upper()
+    return next((loss for mark, loss in QUANTISATION_LOSS.items() if name.startswith(mark)), 0.0)
+
+
+class ProfiledQuality:
+    """Group scores from profile evidence, each shrunk toward the model's overall score."""
+
+    def __init__(self, evidence: Sequence[tuple[str, Evidence]]) -> None:
+        """``evidence`` pairs each prompt's group with its scores."""
+        totals: dict[str, list[float]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for group, item in evidence:
+            for model, score in item.scores.items():
+                totals[model].append(score)
+                groups[model, group].append(score)
+        self._overall = {model: (sum(s) + 0.5) / (len(s) + 1) for model, s in totals.items()}
+        self._groups = {key: (sum(s), len(s)) for key, s in groups.items()}
+
+    def known(self, model: str, group: str) -> Knowledge | None:
+        """What the evidence says of a model id in a group; ``None`` if it was not profiled."""
+        overall = self._overall.get(model)
+        if overall is None:
+            return None
+        good, count = self._groups.get((model, group), (0.0, 0))
+        rate = (good + SHRINKAGE_PROMPTS * overall) / (count + SHRINKAGE_PROMPTS)
+        why = f"profiled: {overall:.0%} overall, {count} prompts of {group}"
+        return Knowledge(_ability_from(rate), why)
+
+
+def _ability_from(rate: float) -> float:
+    """The ability whose P(good) at medium difficulty is ``rate``."""
+    demand = EASIEST_DEMAND + (HARDEST_DEMAND - EASIEST_DEMAND) * MEDIUM_DIFFICULTY
+    return demand + math.log(rate / (1.0 - rate))
+
+
+def _billions(parameters: float) -> str:
+    return f"{parameters / 1e9:.2g}B" if parameters < 1e10 else f"{parameters / 1e9:.0f}B"
