@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from smarterrouter.backends.catalogue import Catalogue
 from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
+from smarterrouter.backends.managed.recipe import Recipe
 from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
 from smarterrouter.backends.wire import Timeouts
 from smarterrouter.completion import Completions, VirtualModel
@@ -48,7 +49,7 @@ class Engine:
         self.catalogue = Catalogue(self.backends, [model.id for model in virtual])
         self.ledger = VramLedger({DEVICE: host_limit(settings)})
         self._default_bytes = int(settings.vram.default_estimate_gb * 1e9)
-        self._estimates: dict[ModelRef, Share] = {}
+        self._estimates: dict[ModelRef, tuple[Recipe | None, Share]] = {}
         limits = Limits(settings.queue_size, settings.swap_patience_s)
         self.planner = Planner(self.ledger, self._footprint, limits)
         self.scheduler = Scheduler(self.planner, self.backends, _on_ram, MonotonicClock())
@@ -85,15 +86,25 @@ class Engine:
         backend = self.backends[ref.backend]
         if Capability.LOAD not in backend.capabilities:
             return None
+        made = backend.recipe(ref.name) if isinstance(backend, ManagedBackend) else None
         known = self._estimates.get(ref)
-        if known is None:
-            known = self._estimates[ref] = _on_ram(ref, self._estimate(backend, ref))
-        return known
+        if known is None or known[0] is not made:
+            known = self._estimates[ref] = (made, _on_ram(ref, self._estimate(made)))
+        return known[1]
 
-    def _estimate(self, backend: Backend, ref: ModelRef) -> Footprint:
-        if isinstance(backend, ManagedBackend) and (plan := backend.plan(ref.name)):
-            return estimate(plan.shape, **plan.memory())
-        return Footprint(self._default_bytes, "default")
+    def _estimate(self, made: Recipe | None) -> Footprint:
+        if made is None:
+            return Footprint(self._default_bytes, "default")
+        return estimate(
+            made.shape,
+            context=made.context,
+            parallel=made.parallel,
+            cache_type_k=made.cache_type_k,
+            cache_type_v=made.cache_type_v,
+            batch=made.batch,
+            ubatch=made.ubatch,
+            on_cpu=True,
+        )
 
     def _standing(self, model: Model) -> Standing:
         """How the model stands now, for routing and for whoever waits."""

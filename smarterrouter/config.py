@@ -206,7 +206,7 @@ class _Source:
 
 
 def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
-    """The settings in force. Raises ``ConfigError`` naming the setting, its source and its range."""
+    """The settings in force. Raises ``ConfigError`` naming setting, source and range."""
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     sources = [
         _Source("the command line", given, "flag"),

@@ -105,15 +105,20 @@ def _listing_routes(engine: Engine) -> list[Any]:
 
 def _admin_routes(engine: Engine) -> list[Any]:
     @get("/admin/explain", sync_to_thread=False)
-    def explain(prompt: str, model: str | None = None) -> dict[str, object]:
+    def explain(
+        prompt: str, model: str | None = None, image: bool = False, tools: bool = False
+    ) -> dict[str, object]:
         if not prompt.strip():
             raise BadRequest("'prompt' is empty.", param="prompt")
+        needs = {Capability.CHAT}
+        needs |= {Capability.VISION} if image else set()
+        needs |= {Capability.TOOLS} if tools else set()
         request = ChatRequest(
             endpoint=Endpoint.CHAT,
             model=model or engine.settings.external_model_name,
             stream=False,
             messages=(Message("user", prompt),),
-            needs=frozenset({Capability.CHAT}),
+            needs=frozenset(needs),
             fields={},
         )
         return {"schema": 1, "decision": engine.completions.decide(request).as_json()}

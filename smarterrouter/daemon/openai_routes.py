@@ -71,7 +71,7 @@ class ModelRoutes:
 
     async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> ChatRequest:
         caller = self._keys.caller(scope)
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope.get("method") != "POST":
             raise MethodNotAllowed(f"Send a POST to /v1/{endpoint.value}.")
         return decode(await self._body(scope, receive), endpoint, caller)
 

@@ -112,8 +112,32 @@ class RouteDecision:
             "quality_preference": self.quality_preference,
             "candidates": [candidate.as_json() for candidate in self.candidates],
             "rejected": [{"model": r.model, "reason": r.reason} for r in self.rejected],
+            "why": self.why(),
         }
+
+    def why(self) -> str:
+        """The choice in a sentence: what was asked, who won, and what decided it."""
+        chosen, seen = self.chosen, self.features
+        if chosen is None:
+            return "No model can answer this prompt."
+        seconds = chosen.expected_seconds
+        pace = "" if seconds is None else f", about {seconds:.1f} s"
+        told = (
+            f"{chosen.model} for {_article(seen.difficulty.value)} {seen.group} prompt "
+            f"(quality {chosen.quality:.2f}{pace})"
+        )
+        if len(self.candidates) == 1:
+            return f"{told}: the only model that can answer it."
+        second = self.candidates[1]
+        theirs = {term.name: term.value for term in second.terms}
+        ahead = {term.name: term.value - theirs.get(term.name, 0.0) for term in chosen.terms}
+        name = max(ahead, key=lambda term: ahead[term])
+        return f"{told}, ahead of {second.model} by {chosen.score - second.score:.3f}: {name}."
 
     @property
     def chosen(self) -> Candidate | None:
         return self.candidates[0] if self.candidates else None
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

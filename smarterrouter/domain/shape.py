@@ -25,7 +25,8 @@ class Shape:
 
     ``layers`` names only layers with a key-value cache; ``state_bytes`` is what recurrent
     layers keep per slot instead. ``repacked_bytes`` are weights that a CPU may hold a second
-    time in an order that suits it. ``head_count`` is the largest of any layer.
+    time in an order that suits it. ``feed_forward_length`` counts all experts that one token
+    passes; ``head_count`` is the largest of any layer.
     """
 
     weights_bytes: int
@@ -34,6 +35,5 @@ class Shape:
     vocab_size: int
     feed_forward_length: int
     head_count: int
-    expert_used_count: int = 0
     state_bytes: int = 0
     repacked_bytes: int = 0

@@ -94,8 +94,8 @@ class Size:
     starts: int
 
 
-FULL = Size(rounds=9, one=600, eight=3000, streams=200, starts=21)
-QUICK = Size(rounds=5, one=200, eight=1000, streams=60, starts=15)
+FULL = Size(rounds=9, one=600, eight=3000, streams=600, starts=21)
+QUICK = Size(rounds=5, one=200, eight=1000, streams=250, starts=15)
 
 
 # --- processes ----------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ _FULL_ATTENTION_EVERY = {
     "gemma-embedding": 6, "gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "laguna": -4,
     "llama4": 4, "mellum": 4, "modern-bert": -3, "olmo2": 4, "plamo3": 8, "smallthinker": -4,
 }  # fmt: skip
-# Types that llama.cpp rearranges for the CPU it runs on.
-_REPACKED = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q2_K", "IQ4_NL", "MXFP4"})
+# Types that llama.cpp rearranges on any CPU that it runs well on; some CPUs have more.
+_REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class GgufHeader:
     sliding_window_pattern: PerLayer
     expert_count: int | None
     expert_used_count: int | None
+    expert_feed_forward_length: PerLayer
     vocab_size: int | None
     pooling_type: int | None
     chat_template: str | None
@@ -125,12 +126,17 @@ class GgufHeader:
             layers=self.layers,
             embedding_length=self.embedding_length or 0,
             vocab_size=self.vocab_size or 0,
-            feed_forward_length=_largest(self.feed_forward_length),
+            feed_forward_length=self._widest(),
             head_count=_largest(self.head_count),
-            expert_used_count=self.expert_used_count or 0,
             state_bytes=self.state_bytes,
             repacked_bytes=sum(size for name, size in self.bytes_by_type if name in _REPACKED),
         )
+
+    def _widest(self) -> int:
+        """The feed-forward width that one token passes, all of its experts together."""
+        dense = _largest(self.feed_forward_length)
+        expert = _largest(self.expert_feed_forward_length) or dense
+        return max(dense, expert * (self.expert_used_count or 0))
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -166,6 +172,7 @@ def _describe(facts: Facts, tensors: Tensors, data_start: int) -> GgufHeader:
         sliding_window_pattern=facts.per_layer("*.attention.sliding_window_pattern"),
         expert_count=facts.number("*.expert_count"),
         expert_used_count=facts.number("*.expert_used_count"),
+        expert_feed_forward_length=facts.per_layer("*.expert_feed_forward_length"),
         vocab_size=tokens or facts.number("*.vocab_size"),
         pooling_type=facts.number("*.pooling_type"),
         chat_template=facts.text("tokenizer.chat_template"),

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from smarterrouter.errors import ConfigError
 
@@ -85,16 +86,16 @@ spec-ngram-mod-n-max= spec-ngram-mod-n-match= spec-ngram-simple-size-n=
 spec-ngram-simple-size-m= spec-ngram-simple-min-hits= spec-ngram-map-k-size-n=
 spec-ngram-map-k-size-m= spec-ngram-map-k-min-hits= spec-ngram-map-k4v-size-n=
 spec-ngram-map-k4v-size-m= spec-ngram-map-k4v-min-hits=
-spec-default load-on-startup stop-timeout= dedup-cache-models
+spec-default mmap!@ mlock@ load-on-startup stop-timeout= dedup-cache-models
 """
 
 # The daemon says these itself, or they concern llama-server's own router mode.
-_DROPPED = frozenset(
-    "host port reuse-port alias api-key api-key-file api-prefix ssl-key-file ssl-cert-file "
-    "hf-token log-colors models-dir models-preset models-max models-autoload "
-    "sleep-idle-seconds dedup-cache-models".split()
-)
-_DOWNLOADS = frozenset("hf-repo hf-file hf-repo-draft model-url docker-repo mmproj-url".split())
+_ROUTERS_OWN = """
+host port reuse-port alias api-key api-key-file api-prefix ssl-key-file ssl-cert-file hf-token
+log-colors models-dir models-preset models-max models-autoload sleep-idle-seconds
+dedup-cache-models
+"""
+_DOWNLOADS = ("hf-repo", "hf-file", "hf-repo-draft", "model-url", "docker-repo", "mmproj-url")
 _TRUE, _FALSE = ("on", "enabled", "true", "1"), ("off", "disabled", "false", "0")
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
@@ -141,7 +142,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Presets:
-    """A whole preset file. ``own_models`` are sections that say where their model lies."""
+    """A whole preset file; ``sections`` are the models it names, in the file's order."""
 
     path: Path
     sections: tuple[str, ...] = ()
@@ -198,7 +199,7 @@ def _read_line(
     else:
         where = f"{where}, [{section}] {key}"
         name = _resolve(key, where)
-        if name not in _DROPPED:
+        if name not in _ROUTERS_OWN.split():
             flag = _FLAGS[name]
             checked = value if flag.takes_value else _boolean(key, value, where)
             _check(name, checked, where)
@@ -240,7 +241,7 @@ def _check(name: str, value: str, where: str) -> None:
 
 
 def _preset(settings: Mapping[str, str], path: Path) -> Preset:
-    fields: dict[str, object] = {}
+    fields: dict[str, Any] = {}
     flags: list[tuple[str, str | None]] = []
     for name, value in settings.items():
         if name in _FIELDS:
@@ -252,4 +253,97 @@ def _preset(settings: Mapping[str, str], path: Path) -> Preset:
             flags.append((name, None))
         elif negation := _FLAGS[name].negation:
             flags.append((negation, None))
-    return Preset(**fields, flags=tuple(flags))  # type: ignore[arg-type]
+    for own_file in {"model", "mmproj"} & fields.keys():
+        fields[own_file] = _located(fields[own_file], path)
+    return Preset(**fields, flags=tuple(flags))
+
+
+def _located(file: Path, presets: Path) -> Path:
+    """llama.cpp starts from the working directory; a daemon's is rarely meant, so the preset
+    file's own folder is tried too."""
+    file = file.expanduser()
+    beside = presets.parent / file
+    return beside if not file.exists() and beside.exists() else file
+
+
+def _whole(value: str) -> int:
+    if not re.fullmatch(r"[+-]?\d+", value):
+        raise ValueError(f"{value!r} is not a whole number.")
+    return int(value)
+
+
+def _slots(value: str) -> int | None:
+    slots = _whole(value)
+    if slots == 0:
+        raise ValueError("a model needs at least one slot; write 1 or more.")
+    return slots if slots > 0 else None
+
+
+def _gpu_layers(value: str) -> int | str:
+    return value if value in ("auto", "all") else _whole(value)
+
+
+def _cache_type(value: str) -> str:
+    if value not in _CACHE_TYPES:
+        raise ValueError(f"{value!r} is not one of {', '.join(_CACHE_TYPES)}.")
+    return value
+
+
+def _file(value: str) -> Path:
+    if not value:
+        raise ValueError("the path is missing.")
+    return Path(value)
+
+
+def _word(value: str) -> str:
+    if not value:
+        raise ValueError("the value is missing.")
+    return value
+
+
+def _truth(value: str) -> bool:
+    return value == "true"
+
+
+# Which flags have a field of `Preset`, and how their value is read.
+_FIELDS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "model": ("model", _file),
+    "mmproj": ("mmproj", _file),
+    "mmproj-auto": ("mmproj_auto", _truth),
+    "ctx-size": ("ctx_size", _whole),
+    "parallel": ("parallel", _slots),
+    "cache-type-k": ("cache_type_k", _cache_type),
+    "cache-type-v": ("cache_type_v", _cache_type),
+    "cache-ram": ("cache_ram", _whole),
+    "n-gpu-layers": ("n_gpu_layers", _gpu_layers),
+    "threads": ("threads", _whole),
+    "embeddings": ("embedding", _truth),
+    "pooling": ("pooling", _word),
+    "load-on-startup": ("load_on_startup", _truth),
+    "stop-timeout": ("stop_timeout", lambda value: float(_whole(value))),
+}
+
+
+def _read_table() -> tuple[dict[str, _Flag], dict[str, str], frozenset[str]]:
+    """The flags by canonical name, every spelling's canonical name, and which negate."""
+    flags: dict[str, _Flag] = {}
+    spellings: dict[str, str] = {}
+    negations: set[str] = set()
+    for row in _FLAG_TABLE.split():
+        row, at, environment = row.partition("@")
+        row, value = row.removesuffix("="), row.endswith("=")
+        positive, bang, negative = row.partition("!")
+        names = positive.split(",")
+        name = names[0]
+        against = (negative.split(",") if negative else [f"no-{name}"]) if bang else []
+        if at:
+            plain = environment or name.upper().replace("-", "_")
+            names.append(plain[1:] if plain.startswith(":") else f"LLAMA_ARG_{plain}")
+            against += [f"LLAMA_ARG_NO_{plain}"] if bang else []
+        flags[name] = _Flag(name, against[0] if against else None, value)
+        negations.update(against)
+        spellings |= dict.fromkeys([*names, *against], name)
+    return flags, spellings, frozenset(negations)
+
+
+_FLAGS, _SPELLINGS, _NEGATIONS = _read_table()

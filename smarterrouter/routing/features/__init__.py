@@ -2,7 +2,7 @@
 
 Looks at text alone: no model, no file, no clock, no settings. It does not choose a model; a
 wrong group costs a worse prior, never an answer. ``cues`` holds the vocabulary, ``reading``
-adds it up, ``difficulty`` and ``tokens`` do what they are called.
+adds it up, ``grading`` and ``tokens`` tell difficulty and size.
 
 1. The last user message is read; if it is long enough to speak for itself, that is all.
 2. A short one ("and now in Rust?") also counts what the earlier user messages asked, the
@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from smarterrouter.domain.chat import Message
 from smarterrouter.domain.decision import PromptFeatures
 from smarterrouter.domain.models import Capability
-from smarterrouter.routing.features import difficulty as _difficulty
+from smarterrouter.routing.features import grading
 from smarterrouter.routing.features.cues import GROUPS
-from smarterrouter.routing.features.difficulty import EASY_BELOW, HARD_FROM, level
+from smarterrouter.routing.features.grading import EASY_BELOW, HARD_FROM, level
 from smarterrouter.routing.features.reading import Reading, read, strongest
-from smarterrouter.routing.features.tokens import answer_tokens, estimate_tokens
+from smarterrouter.routing.features.tokens import ECHO, answer_tokens, estimate_tokens
 
 __all__ = [
     "EASY_BELOW",
@@ -51,7 +51,7 @@ def classify(text: str) -> str:
 
 def difficulty(text: str, group: str) -> float:
     """How hard one text is as a task of this group, 0 to 1."""
-    return _difficulty.score(read(text), group)
+    return grading.score(read(text), group)
 
 
 def features(
@@ -65,9 +65,10 @@ def features(
     own = read(asked[0])
     earlier = _earlier(asked)
     group = strongest(_weighed(own, earlier, _system(messages)))
-    score = _difficulty.score(own, group)
+    score = grading.score(own, group)
     if earlier:
-        score = max(score, FOLLOW_UP_DIFFICULTY * _difficulty.score(earlier[0], group))
+        score = max(score, FOLLOW_UP_DIFFICULTY * grading.score(earlier[0], group))
+    material = estimate_tokens(asked[0]) if group in ECHO else 0
     prompt_tokens = sum(map(_message_tokens, messages))
     return PromptFeatures(
         category=GROUPS[group],
@@ -75,7 +76,7 @@ def features(
         difficulty=level(score),
         difficulty_score=score,
         prompt_tokens=prompt_tokens,
-        answer_tokens=answer_tokens(group, score, estimate_tokens(asked[0]), max_tokens),
+        answer_tokens=answer_tokens(group, score, material, max_tokens),
         max_tokens=max_tokens,
         needs=needs,
     )

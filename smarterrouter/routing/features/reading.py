@@ -1,20 +1,35 @@
 """Reads one text for cues and adds them up per group; decides how strongly each group speaks.
 
 A linear model without training data: a score is the sum of ``strength * weight`` over the
-named cues that were found. Only the first 2,000 and last 1,000 characters are read, so the
+named cues that were found. Only the first 1,500 and last 700 characters are read, so the
 cost is bounded. It does not judge difficulty and knows nothing of conversations.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smarterrouter.routing.features.cues import BIAS, FOREIGN, GROUPS, LEXICON, OPENING, Cue
+from smarterrouter.routing.features.shapes import (
+    ASKING,
+    BULLETS,
+    CODE_ENDS,
+    CODE_LINE_WEIGHTS,
+    CODE_SIGNS,
+    CODE_STARTS,
+    MOST_CODE_LINES,
+    MOST_NUMBERS,
+    NUMBER,
+    NUMBER_WEIGHT,
+    SHAPES,
+    TECHNICAL,
+    Shape,
+)
 
-HEAD_CHARS = 2000
-TAIL_CHARS = 1000
+HEAD_CHARS = 1500
+TAIL_CHARS = 700
 
 # Instructions stand first or last; what lies between is mostly the material they speak of.
 OPENING_ZONE_CHARS = 260
@@ -24,91 +39,25 @@ BODY_WEIGHT = 0.35
 REPEAT_WEIGHT = 0.4
 STRONGEST = 2.6
 
-_WORD = re.compile(r"c\+\+|[cf]#|\w+(?:['’]\w+)?")
+_WORD = re.compile(r"\w+")
 _LONGEST_OPENING = 12
-_FILLER = frozenset(
-    "please can could would will you i i'd i'm we want need like to me us help hi hello hey so ok"
-    " okay and now just kindly pls the a an my this bitte kannst du mir könntest peux tu pouvez"
-    " vous puedes podrías por favor s'il te vous plaît quickly also then good morning".split()
+_FILLERS = (
+    "please can could would will you i id im we want need like to me us help hi hello hey "
+    "so ok okay and now just kindly pls the a an my this bitte kannst du mir könntest peux "
+    "tu pouvez vous puedes podrías por favor sil te plaît quickly also then good morning"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A structural cue: how often a pattern matches, up to ``most``, times the weights."""
-
-    name: str
-    pattern: re.Pattern[str]
-    weights: Mapping[str, float]
-    most: int = 1
-
-
-def _shape(name: str, pattern: str, most: int = 1, **weights: float) -> Shape:
-    return Shape(name, re.compile(pattern, re.MULTILINE), weights, most)
-
-
-SHAPES: tuple[Shape, ...] = (
-    _shape("fence", "```", code_read=0.7, code_write=0.3),
-    _shape(
-        "code line",
-        r"^[ \t]*(?:def |class \w+[:({ ]|import \w|from [\w.]+ import|#include|public |private |fn "
-        r"|func |function |const |let |var |return\b|@\w+\.?\w*\(|elif |while ?\(|for ?\(|if ?\()"
-        r"|[;{}]\r?$|=>|</[a-z]+\d?>|\w\(\)",
-        4,
-        code_read=0.45,
-        code_write=0.2,
-    ),
-    _shape(
-        "stack trace",
-        r"Traceback \(most|\w(?:Error|Exception)\b|\berror\[?[A-Z]*\d|^[ \t]+at [\w.$]+\(|\w: error:",
-        2,
-        code_read=0.9,
-    ),
-    _shape(
-        "sql statement",
-        r"\bSELECT\b[^?]{1,300}?\bFROM\b|select \* from|CREATE TABLE",
-        data_query=1.8,
-    ),
-    _shape(
-        "shell prompt",
-        r"^[ \t]*\$ \w|\| ?(?:grep|awk|sed|xargs|sort|head)\b| --[a-z]{2,}",
-        data_query=0.9,
-    ),
-    _shape(
-        "arithmetic", r"\d ?[-+*/^×÷=] ?\(?\d|\b\d*[xyzn] ?[-+^=²] ?\d|\^\d|\d[xy]\b", 2, math=0.8
-    ),
-    _shape(
-        "latex",
-        r"\\(?:frac|int|sum|sqrt|lim|mathbb|begin|le|ge)\b|\$[^$\n]{0,60}[\\^_=<][^$\n]{0,60}\$",
-        math=1.5,
-    ),
-    _shape("number", r"\b\d+(?:[.,]\d+)?\b(?!\))", 7, math=0.13),
-    _shape("money", r"[$€£]\d|\d ?[€£%]", 2, math=0.3),
-    _shape(
-        "closing quantity",
-        r"(?i:how (?:many|much|long|far|old|fast|tall)|what (?:is|are) the (?:total|probability|sum))"
-        r"\b[^?]{0,200}\?\s*\Z",
-        math=0.9,
-    ),
-    _shape("analogy", r"::|\bis to \w+ as\b", logic=1.8),
-    _shape(
-        "named role",
-        r"\A\W*(?:You are|you are|You're|Du bist|Tu es|Eres) (?:now )?[A-Z]",
-        roleplay=1.6,
-    ),
-    _shape("table row", r"^\|.*\|", formatting=0.5, extraction=0.3),
-    _shape("json payload", r"[{\[]\s*\"\w+\"\s*:", formatting=0.4, extraction=0.2, data_query=0.2),
-    _shape("blank to fill", r"_{3,}|\[blank\]", extraction=0.3, knowledge=0.5),
-)
+_FILLER = frozenset(_FILLERS.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was found in one text: its read part, its words and the cues by name."""
+    """What was found in one text: the part that was read, its words, the cues by name."""
 
     text: str
     length: int
-    words: int
+    words: list[str]
+    numbers: int
+    bullets: int
     found: Mapping[str, float]
     scores: Mapping[str, float]
 
@@ -123,7 +72,13 @@ def strongest(scores: Mapping[str, float]) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    return _WORD.findall(text.lower().replace("’", "'"))
+    """Lower-case words; an apostrophe joins ("what's" is one word), so do ``c++`` and ``c#``."""
+    lowered = text.lower().replace("'", "").replace("’", "")  # noqa: RUF001
+    if "c++" in lowered:
+        lowered = lowered.replace("c++", "cplusplus")
+    if "#" in lowered:
+        lowered = lowered.replace("c#", "csharp").replace("f#", "fsharp")
+    return _WORD.findall(lowered)
 
 
 def excerpt(text: str) -> str:
@@ -139,18 +94,24 @@ def read(text: str) -> Reading:
     scores = dict.fromkeys(GROUPS, 0.0)
     for group, bias in BIAS.items():
         scores[group] += bias
-    words = _count_lexicon(seen, found, scores)
-    for line in _instruction_lines(seen):
-        _add_opening(line, found, scores)
+    words = _add_lexicon(seen, found, scores)
+    lines = seen.strip().split("\n")
+    _add_opening(lines[0], found, scores)
+    if len(lines) > 1:
+        _add_opening(lines[-1], found, scores)
+    bullets = _add_lines(seen, lines, found, scores)
     for shape in SHAPES:
         times = _times(shape, seen)
         if times:
             _add(shape.name, times, shape.weights, found, scores)
+    numbers = len(NUMBER.findall(seen))
+    if numbers:
+        _add("number", min(numbers, MOST_NUMBERS), {"math": NUMBER_WEIGHT}, found, scores)
     if not seen.isascii():
         _add_foreign(seen.lower(), found, scores)
-    _add_conjunctions(words, seen, found, scores)
+    _add_conjunctions(len(words), seen, found, scores)
     scores["roleplay"] = max(scores["roleplay"], 0.0)
-    return Reading(seen, len(text), words, found, scores)
+    return Reading(seen, len(text), words, numbers, bullets, found, scores)
 
 
 def _add(
@@ -165,23 +126,46 @@ def _add(
         scores[group] += strength * weight
 
 
-def _index(cues: Iterable[Cue]) -> dict[str, list[tuple[tuple[str, ...], Cue]]]:
-    """First word -> (the words that must follow, cue), longest first; plurals come for free."""
-    index: dict[str, list[tuple[tuple[str, ...], Cue]]] = {}
+@dataclass(slots=True)
+class _Entry:
+    """The cues that start with one word: on its own, or with what must follow it."""
+
+    alone: list[Cue]
+    followed: dict[str, list[tuple[list[str], Cue]]]
+
+
+def _index(cues: Iterable[Cue]) -> dict[str, _Entry]:
+    """First word -> what it may begin; the plain plurals of single words come for free."""
+    index: dict[str, _Entry] = {}
     for cue in cues:
         for phrase in cue.phrases:
             first, *rest = words_of(phrase)
-            index.setdefault(first, []).append((tuple(rest), cue))
-            if not rest and len(first) > 3 and first[-1] != "s":
-                index.setdefault(f"{first}s", []).append(((), cue))
-    for entries in index.values():
-        entries.sort(key=lambda entry: -len(entry[0]))
+            entry = index.setdefault(first, _Entry([], {}))
+            if rest:
+                entry.followed.setdefault(rest[0], []).append((rest, cue))
+                continue
+            entry.alone.append(cue)
+            if len(first) > 3 and first[-1] != "s":
+                plural = index.setdefault(f"{first}s", _Entry([], {}))
+                if cue not in plural.alone:
+                    plural.alone.append(cue)
     return index
 
 
 _LEXICON = _index(LEXICON)
 _OPENING = _index(OPENING)
 _CUE = {cue.name: cue for cue in LEXICON}
+
+
+def _phrases_at(words: Sequence[str], at: int, entry: _Entry) -> list[Cue]:
+    """The cues of several words that start at ``at``."""
+    if not entry.followed or at + 1 >= len(words):
+        return []
+    return [
+        cue
+        for rest, cue in entry.followed.get(words[at + 1], ())
+        if len(rest) == 1 or words[at + 1 : at + 1 + len(rest)] == rest
+    ]
 
 
 def _zones(text: str) -> tuple[tuple[str, float], ...]:
@@ -194,48 +178,63 @@ def _zones(text: str) -> tuple[tuple[str, float], ...]:
     )
 
 
-def _count_lexicon(text: str, found: dict[str, float], scores: dict[str, float]) -> int:
+def _add_lexicon(text: str, found: dict[str, float], scores: dict[str, float]) -> list[str]:
+    """Counts every lexicon cue, weighted by zone, and returns the words."""
     counts: dict[str, float] = {}
-    total = 0
+    all_words: list[str] = []
     for zone, weight in _zones(text):
         words = words_of(zone)
-        total += len(words)
+        all_words += words
+        following = [*words[1:], ""]
         for at, word in enumerate(words):
-            for rest, cue in _LEXICON.get(word, ()):
-                if not rest or tuple(words[at + 1 : at + 1 + len(rest)]) == rest:
+            if word not in _LEXICON:
+                continue
+            entry = _LEXICON[word]
+            for cue in entry.alone:
+                counts[cue.name] = counts.get(cue.name, 0.0) + weight
+            if following[at] in entry.followed:
+                for cue in _phrases_at(words, at, entry):
                     counts[cue.name] = counts.get(cue.name, 0.0) + weight
     for name, count in counts.items():
-        strength = min(count, 1 + REPEAT_WEIGHT * (count - 1), STRONGEST) if count > 1 else count
+        strength = min(1 + REPEAT_WEIGHT * (count - 1), STRONGEST) if count > 1 else count
         _add(name, strength, _CUE[name].weights, found, scores)
-    return total
-
-
-def _instruction_lines(text: str) -> Iterable[str]:
-    stripped = text.strip()
-    first, _, rest = stripped.partition("\n")
-    yield first
-    last = rest.rpartition("\n")[2]
-    if last:
-        yield last
+    return all_words
 
 
 def _add_opening(line: str, found: dict[str, float], scores: dict[str, float]) -> None:
-    words = words_of(line[:120])[:_LONGEST_OPENING]
+    words = words_of(line[:80])[:_LONGEST_OPENING]
     for at, word in enumerate(words):
-        hits = [
-            (rest, cue)
-            for rest, cue in _OPENING.get(word, ())
-            if not rest or tuple(words[at + 1 : at + 1 + len(rest)]) == rest
-        ]
-        if hits:
-            for _, cue in (hit for hit in hits if len(hit[0]) == len(hits[0][0])):
-                _add(f"opening: {cue.name}", 1.0, cue.weights, found, scores)
+        entry = _OPENING.get(word)
+        cues = (_phrases_at(words, at, entry) or entry.alone) if entry is not None else ()
+        for cue in cues:
+            _add(f"opening: {cue.name}", 1.0, cue.weights, found, scores)
+        if cues or word not in _FILLER:
             return
-        if word not in _FILLER:
-            return
+
+
+def _add_lines(
+    text: str, lines: Sequence[str], found: dict[str, float], scores: dict[str, float]
+) -> int:
+    """Counts lines that look like code, and returns how many are bullets."""
+    times = sum(map(text.count, CODE_SIGNS))
+    bullets = 0
+    for line in lines:
+        bare = line.strip()
+        if bare.endswith(CODE_ENDS) or bare.startswith(CODE_STARTS):
+            times += 1
+        elif bare.startswith(BULLETS):
+            bullets += 1
+    if times:
+        _add("code line", min(times, MOST_CODE_LINES), CODE_LINE_WEIGHTS, found, scores)
+    return bullets
 
 
 def _times(shape: Shape, text: str) -> int:
+    for hint in shape.hints:
+        if hint in text:
+            break
+    else:
+        return 0
     if shape.most == 1:
         return int(shape.pattern.search(text) is not None)
     times = 0
@@ -258,12 +257,16 @@ def _add_conjunctions(
 ) -> None:
     """What only means something together: code with a question, a language pair, a question."""
     code_shown = "fence" in found or found.get("code line", 0) >= 2
-    if code_shown and ("opening: explain" in found or "opening: repair" in found):
+    if code_shown and found.keys() & ASKING:
         _add("asks about code", 1.0, {"code_read": 1.5, "knowledge": -0.7}, found, scores)
+    if found.get("number", 0) >= 2 and found.keys() & {"quantity", "opening: ask a fact"}:
+        _add("asks about numbers", 1.0, {"knowledge": -0.8, "math": 0.3}, found, scores)
+    if TECHNICAL & found.keys():
+        _add("technical matter", 1.0, {"advice": -0.9, "knowledge": -0.2}, found, scores)
     if "translation" in found and "human language" not in found:
         if code_shown or "language" in found:
             _add("ports code", 1.0, {"code_write": 2.0, "translation": -3.0}, found, scores)
-    elif "opening: explain" in found and "translation" not in found and "human language" in found:
+    elif found.keys() & ASKING and "translation" not in found and "human language" in found:
         _add("speaks of a language", 1.0, {"translation": -0.6}, found, scores)
     if words <= 14 and text.rstrip().endswith(("?", "？")):  # noqa: RUF001
         _add("short question", 1.0, {"knowledge": 0.4}, found, scores)

