@@ -8,6 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+SHOWN = 0.0005
+"""A term below this in every candidate changes nothing, and its column is left out."""
+
 DASH = "\N{EN DASH}"
 
 
@@ -33,9 +36,10 @@ def show_decision(decision: dict[str, Any], explain: bool) -> None:
 
 
 def _candidates(candidates: list[dict[str, Any]]) -> Table:
-    names = list(dict.fromkeys(t["name"] for c in candidates for t in c["terms"]))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", overflow="fold")
+    every = [term for candidate in candidates for term in candidate["terms"]]
+    names = list(dict.fromkeys(term["name"] for term in every if abs(term["value"]) >= SHOWN))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold", min_width=16)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("score", justify="right", style="bold", no_wrap=True)
@@ -55,7 +59,7 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
 
 
 def _reasons(winner: dict[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")

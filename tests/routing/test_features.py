@@ -466,14 +466,29 @@ def _seconds(call: Callable[[], object], repeat: int = 5) -> float:
     return best
 
 
+def _slowness() -> float:
+    """How many times slower than a desktop this machine counts just now, at least 1."""
+
+    def count() -> int:
+        total = 0
+        for number in range(20_000):
+            total += number
+        return total
+
+    return max(1.0, _seconds(count, repeat=20) / DESKTOP_COUNT_S)
+
+
+DESKTOP_COUNT_S = 0.8e-3
+
+
 @pytest.mark.bench
 def test_an_ordinary_prompt_is_read_within_its_budget() -> None:
     words = "Please compare the ferry and the train for a trip with two kids and a small budget. "
     said = _said((words * 6)[:500])
-    assert _seconds(lambda: features(said), repeat=200) < 150e-6
+    assert _seconds(lambda: features(said), repeat=200) < 150e-6 * _slowness()
 
 
 @pytest.mark.bench
 def test_a_huge_prompt_is_read_within_its_budget() -> None:
     said = _said("Summarise the talk below. " + "We spoke of ships, ropes and tides. " * 2800)
-    assert _seconds(lambda: features(said), repeat=50) < 1e-3
+    assert _seconds(lambda: features(said), repeat=50) < 1e-3 * _slowness()

@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 _HEADER_LIMIT = 64 << 20
 _KEYS_LIMIT = 1 << 12
 _TENSORS_LIMIT = 1 << 16
-_STRINGS_LIMIT = 1 << 21
+_STRINGS_LIMIT = 3 << 19
 _TEXT_LIMIT = 1 << 21
 KEPT_ARRAY = 1024
 
@@ -74,9 +74,12 @@ def read_file(path: Path) -> GgufFile:
         raise NotAModel(path, "There is no such file.")
     try:
         with path.open("rb", buffering=0) as file:
+            cursor = _Cursor(path, file, hasty=True)
             try:
-                return _walk(_Cursor(path, file, hasty=True))
+                return _walk(cursor)
             except NotAModel:
+                if not cursor.leapt:
+                    raise
                 file.seek(0)
                 return _walk(_Cursor(path, file, hasty=False))
     except OSError as error:
@@ -191,6 +194,7 @@ class _Cursor:
         self._data = bytearray()
         self._hasty = hasty
         self._strings = 0
+        self.leapt = False
 
     def refuse(self, why: str) -> NotAModel:
         return NotAModel(self.path, why)
@@ -230,9 +234,10 @@ class _Cursor:
         while count:
             passed = self._hasty and (self._leap(1 << 16, count) or self._leap(1 << 12, count))
             if not passed:
-                passed = min(count, 64)
+                passed = min(count, 1024)
                 for _ in range(passed):
-                    self.skip(self.u64())
+                    at = self.skip(8)
+                    self.skip(_U64.unpack_from(self._data, at)[0])
             count -= passed
 
     def _leap(self, window: int, count: int) -> int:
@@ -249,7 +254,7 @@ class _Cursor:
         last = self.pos + ahead.rfind(_ZEROS) - 2
         if not 1 < rows <= count or _U64.unpack_from(self._data, last)[0] >= 1 << 16:
             return 0
-        self.pos = last
+        self.pos, self.leapt = last, True
         return rows - 1
 
     def _fetch(self, end: int) -> None:

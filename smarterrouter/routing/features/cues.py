@@ -8,7 +8,7 @@ words are inflected or not spaced.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 GROUPS: dict[str, str] = {
@@ -675,10 +675,3 @@ FOREIGN: tuple[Cue, ...] = (
 )
 
 BIAS: Mapping[str, float] = {"knowledge": 0.45, "advice": 0.1, "code_write": 0.05}
-
-
-def cues() -> Iterable[Cue]:
-    """Every cue there is, for listings and tests."""
-    yield from LEXICON
-    yield from OPENING
-    yield from FOREIGN

@@ -290,19 +290,17 @@ def test_files_that_cannot_be_served_say_why(tmp_path: Path, content: bytes, why
     assert why in refusal(path)
 
 
-def test_many_empty_strings_cost_neither_time_nor_memory(tmp_path: Path) -> None:
+def test_a_hostile_file_costs_neither_time_nor_memory(tmp_path: Path) -> None:
     path = tmp_path / "hostile.gguf"
-    head = struct.pack("<4sIQQQcIIQ", b"GGUF", 3, 0, 1, 1, b"k", 9, 8, 2_000_000)
     with path.open("wb") as file:
-        file.write(head)
+        file.write(struct.pack("<4sIQQQcIIQ", b"GGUF", 3, 0, 1, 1, b"k", 9, 8, 500_000))
         file.truncate(1 << 33)
-    tracemalloc.start()
     began = time.perf_counter()
-    file_head = path.stat().st_size
+    tracemalloc.start()
     refusal(path)
-    assert time.perf_counter() - began < 30
-    assert tracemalloc.get_traced_memory()[1] < 200_000_000 < file_head
+    assert tracemalloc.get_traced_memory()[1] < 100_000_000
     tracemalloc.stop()
+    assert time.perf_counter() - began < 10
 
 
 @settings(
@@ -320,8 +318,7 @@ def test_damage_never_gets_past_the_reader(tiny: Path, tmp_path: Path, data: st.
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
         header = read_header(path)
-    except NotAModel as refused:
-        assert refused.why.endswith(".")
-    else:
-        assert header.shape().weights_bytes >= 0
-        header.capabilities()
+    except NotAModel:
+        return
+    assert header.shape().weights_bytes >= 0
+    assert isinstance(header.capabilities(), frozenset)
