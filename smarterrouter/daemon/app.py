@@ -10,6 +10,7 @@ from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, asgi, get
 from litestar.exceptions import HTTPException
+from litestar.params import FromPath, FromQuery
 from litestar.types import Receive, Scope, Send
 
 from smarterrouter import __version__
@@ -96,7 +97,7 @@ def _listing_routes(engine: Engine) -> list[Any]:
         return {"object": "list", "data": entries}
 
     @get("/v1/models/{model_id:path}", sync_to_thread=False)
-    def model(model_id: str) -> dict[str, object]:
+    def model(model_id: FromPath[str]) -> dict[str, object]:
         entries = listing.listing(engine.completions, engine.loaded(), started)
         return listing.find(entries, model_id.removeprefix("/"))
 
@@ -106,7 +107,10 @@ def _listing_routes(engine: Engine) -> list[Any]:
 def _admin_routes(engine: Engine) -> list[Any]:
     @get("/admin/explain", sync_to_thread=False)
     def explain(
-        prompt: str, model: str | None = None, image: bool = False, tools: bool = False
+        prompt: FromQuery[str],
+        model: FromQuery[str | None] = None,
+        image: FromQuery[bool] = False,
+        tools: FromQuery[bool] = False,
     ) -> dict[str, object]:
         if not prompt.strip():
             raise BadRequest("'prompt' is empty.", param="prompt")
@@ -124,12 +128,12 @@ def _admin_routes(engine: Engine) -> list[Any]:
         return {"schema": 1, "decision": engine.completions.decide(request).as_json()}
 
     @get("/admin/decisions", sync_to_thread=False)
-    def decisions(limit: int = 50) -> dict[str, object]:
+    def decisions(limit: FromQuery[int] = 50) -> dict[str, object]:
         kept = list(engine.completions.decisions)[-max(1, limit) :]
         return {"schema": 1, "decisions": [one.as_json() for one in reversed(kept)]}
 
     @get("/admin/decisions/{decision_id:str}", sync_to_thread=False)
-    def decision(decision_id: str) -> dict[str, object]:
+    def decision(decision_id: FromPath[str]) -> dict[str, object]:
         for one in reversed(engine.completions.decisions):
             if one.id == decision_id:
                 return {"schema": 1, "decision": one.as_json()}

@@ -56,11 +56,10 @@ async def running(**settings: Any) -> AsyncIterator[Running]:
     server.capture_signals = _no_signals  # type: ignore[method-assign]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not server.started:
-            if serving.done():
-                serving.result()
-                raise RuntimeError("the daemon did not start")
+        while not server.started and not serving.done():
             await asyncio.sleep(0.01)
+        if serving.done():
+            raise RuntimeError("the daemon did not start") from serving.exception()
         yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", engine)
     finally:
         server.should_exit = True

@@ -6,6 +6,7 @@ not whether it fits. A broken file is a line in ``problems``, never an exception
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -88,10 +89,14 @@ def scan(models_dir: Path, presets: Presets | None = None) -> FolderListing:
 
 
 def _gguf_files(models_dir: Path, problems: list[Problem]) -> Iterator[Path]:
-    """The ``*.gguf`` files, hidden ones left out."""
+    """The ``*.gguf`` files, hidden ones left out; no folder is entered twice by its links."""
     pending = [(models_dir, 1)]
+    entered = set()
     while pending:
         folder, depth = pending.pop()
+        if (real := os.path.realpath(folder)) in entered:
+            continue
+        entered.add(real)
         try:
             children = sorted(folder.iterdir())
         except OSError as error:
@@ -153,6 +158,9 @@ def _assembled(files: list[tuple[Path, GgufHeader]], problems: list[Problem]) ->
         if shard:
             key = (path.parent, shard["stem"], int(shard["count"]))
             sets[key][int(shard["number"])] = (path, header)
+        elif header.split_count > 1:
+            why = f"This is one of {header.split_count} parts; give it back its original name."
+            problems.append(Problem(path, why))
         else:
             models.append(((path,), header))
     for (folder, stem, count), shards in sets.items():
