@@ -8,7 +8,9 @@ a server asked for one JSON body goes on generating for a client that has hung u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from smarterrouter.backends.refusals import error_in, refusal
 from smarterrouter.domain import sse
@@ -27,6 +30,9 @@ LONGEST_ERROR_BYTES = 64 * 1024
 LONGEST_FIRST_EVENT_BYTES = 16 * 1024 * 1024
 KEEPALIVE_S = 3.0
 """Shorter than any common server's own (5 s), so that it never closes a connection as we send."""
+
+STALE_S = 0.5
+"""A connection that is closed this soon after a request went out had been closed before it."""
 
 LINGER_S = 1.0
 """How long to wait, after the last event, for the connection to be free for the next request."""
@@ -64,54 +70,77 @@ class Wire:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[tuple[str, Endpoint], URL] = {}
 
     async def aclose(self) -> None:
         if self._session:
             await self._session.close()
+            await asyncio.sleep(0)  # for its connections to notice, and tell whoever reads
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, target: Target) -> AsyncIterator[Blocks]:
         """An answer whose first event has come; see ``ports.Backend.stream``."""
+        limits = self._timeouts
+        until = time.monotonic() + limits.first_byte_s
         try:
-            async with asyncio.timeout(self._timeouts.first_byte_s) as patience:
-                response = await self._post(request, target)
-                try:
-                    first = await _opening(response, request, target)
-                except BaseException:
-                    response.close()
-                    raise
-                patience.reschedule(None)
-        except TimeoutError:
+            response = await self._post(request, target)
+            try:
+                first = await _opening(response, request, target, until)
+                yield _blocks(response, first, target, limits.stall_s)
+            finally:
+                response.close()
+        except aiohttp.SocketTimeoutError:
             raise BackendTimeout(
-                f"{target.who} sent nothing for {self._timeouts.first_byte_s:g} s."
+                f"{target.who} sent nothing for {limits.first_byte_s:g} s."
             ) from None
-        try:
-            yield _blocks(response, first, target, self._timeouts.stall_s)
-        finally:
-            response.close()
 
     async def _post(self, request: ChatRequest, target: Target) -> aiohttp.ClientResponse:
+        """Send the request; once more when its connection turns out to be closed already.
+
+        llama.cpp closes its connections right after a stream, though its ``Keep-Alive`` header
+        says otherwise, so a request may go out on one at that very moment.
+        """
+        sent = time.monotonic()
         try:
-            return await self._open().post(
-                f"{target.url}/{request.endpoint.value}",
-                data=body(request, target.model),
-                headers=target.headers,
-                allow_redirects=False,
-            )
+            try:
+                return await self._send(request, target)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                at_once = time.monotonic() - sent < STALE_S
+                if isinstance(error, aiohttp.ClientConnectorError) or not at_once:
+                    raise
+                return await self._send(request, target)
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(f"{target.who} cannot be reached: {error.strerror}.") from error
         except aiohttp.ConnectionTimeoutError as error:
             raise Unavailable(f"{target.who} did not accept a connection in time.") from error
+        except aiohttp.SocketTimeoutError:
+            raise
         except aiohttp.ClientError as error:
             raise BackendError(f"{target.who} closed the connection without an answer.") from error
+
+    async def _send(self, request: ChatRequest, target: Target) -> aiohttp.ClientResponse:
+        return await self._open().post(
+            self._url(target.url, request.endpoint),
+            data=body(request, target.model),
+            headers=target.headers,
+            allow_redirects=False,
+        )
+
+    def _url(self, base: str, endpoint: Endpoint) -> URL:
+        """Parsed once: that is the dearest part of a small request."""
+        url = self._urls.get((base, endpoint))
+        if url is None:
+            url = self._urls[base, endpoint] = URL(f"{base}/{endpoint.value}")
+        return url
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             limits = self._timeouts
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=limits.connect_s, sock_read=None
+                    total=None, sock_connect=limits.connect_s, sock_read=limits.first_byte_s
                 ),
                 headers={"Content-Type": "application/json"},
                 auto_decompress=True,
@@ -140,9 +169,13 @@ class _Opening:
 
 
 async def _opening(
-    response: aiohttp.ClientResponse, request: ChatRequest, target: Target
+    response: aiohttp.ClientResponse, request: ChatRequest, target: Target, until: float
 ) -> _Opening:
-    """Read until the first data. Raises whatever the server says instead of an answer."""
+    """Read until the first data. Raises whatever the server says instead of an answer.
+
+    ``until`` (monotonic seconds) bounds a server that sends comments and nothing else; one that
+    is silent is bounded by the connection's own time-out.
+    """
     try:
         if response.status != 200:
             raw = await response.content.read(LONGEST_ERROR_BYTES)
@@ -153,12 +186,14 @@ async def _opening(
             raise BackendError(
                 f"{target.who} answered with a web page. Is {target.url} the address of its API?"
             )
-        return await _first_events(response.content, target)
+        return await _first_events(response.content, target, until)
+    except aiohttp.SocketTimeoutError:
+        raise
     except aiohttp.ClientError as error:
         raise BackendError(f"{target.who} broke off before its answer began.") from error
 
 
-async def _first_events(content: aiohttp.StreamReader, target: Target) -> _Opening:
+async def _first_events(content: aiohttp.StreamReader, target: Target, until: float) -> _Opening:
     splitter, block = sse.Splitter(), b""
     while data := await content.readany():
         block += splitter.feed(data)
@@ -166,6 +201,8 @@ async def _first_events(content: aiohttp.StreamReader, target: Target) -> _Openi
         if opening is not None:
             _check_opening(opening, target)
             return _Opening(block, splitter)
+        if time.monotonic() > until:
+            raise aiohttp.SocketTimeoutError
         if len(block) + len(splitter.rest) > LONGEST_FIRST_EVENT_BYTES:
             raise BackendError(f"{target.who} sent no event in 16 MiB.")
     raise BackendError(f"{target.who} ended its answer before it began.")
@@ -221,14 +258,15 @@ async def _blocks(
     if opening.splitter is None:
         yield opening.first
         return
+    same_name = target.shown_as == target.model
     recent: deque[bytes] = deque(maxlen=4)
-    async for block in _whole_events(response.content, opening, target, stall_s):
+    async for block in _whole_events(response, opening, target, stall_s):
         problem = None
         if b'"error"' in block:
             block, problem = _until_error(block)
         if block:
             recent.append(block)
-            yield renamed(block, target.shown_as) if target.shown_as != target.model else block
+            yield block if same_name else renamed(block, target.shown_as)
         if problem is not None:
             raise BackendError(f"{target.who} failed in the middle of its answer: {problem}")
     ending = b"".join(recent)
@@ -240,26 +278,45 @@ async def _blocks(
 
 
 async def _whole_events(
-    content: aiohttp.StreamReader, opening: _Opening, target: Target, stall_s: float
+    response: aiohttp.ClientResponse, opening: _Opening, target: Target, stall_s: float
 ) -> AsyncIterator[bytes]:
+    """Runs of whole events, until the last one or the connection's end."""
     assert opening.splitter is not None
-    yield opening.first
-    done = sse.DONE in opening.first[-16:]
+    _limit_silence(response, stall_s)
+    block, read, feed = opening.first, response.content.readany, opening.splitter.feed
     try:
         while True:
-            async with asyncio.timeout(LINGER_S if done else stall_s):
-                data = await content.readany()
+            if block:
+                yield block
+                if sse.DONE in block[-16:]:
+                    break
+            data = await read()
             if not data:
                 return
-            if block := opening.splitter.feed(data):
-                done = done or sse.DONE in block[-16:]
-                yield block
-    except TimeoutError:
-        if not done:
-            raise BackendTimeout(f"{target.who} sent nothing for {stall_s:g} s.") from None
+            block = feed(data)
+    except aiohttp.SocketTimeoutError:
+        raise BackendTimeout(f"{target.who} sent nothing for {stall_s:g} s.") from None
     except aiohttp.ClientError as error:
-        if not done:
-            raise BackendError(f"{target.who} broke off in the middle of its answer.") from error
+        raise BackendError(f"{target.who} broke off in the middle of its answer.") from error
+    await _free_connection(response)
+
+
+def _limit_silence(response: aiohttp.ClientResponse, stall_s: float) -> None:
+    """From now on no read may take longer than ``stall_s``."""
+    connection = response.connection
+    if connection is not None and connection.protocol is not None:
+        connection.protocol.read_timeout = stall_s
+        connection.protocol.start_timeout()
+
+
+async def _free_connection(response: aiohttp.ClientResponse) -> None:
+    """Read what follows the last event, so that the connection serves the next request too."""
+    if response.content.at_eof():
+        return
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(LINGER_S):
+            while not response.content.at_eof():
+                await response.content.readany()
 
 
 def _until_error(block: bytes) -> tuple[bytes, str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from smarterrouter.completion import Completions, Walk
 from smarterrouter.daemon.reply import Reply, header
 from smarterrouter.domain import sse
+from smarterrouter.domain.ids import new_id
 
 FIRST_THOUGHT_S = 1.0
 """A person who watches is told sooner than a proxy needs to hear."""
@@ -81,7 +81,7 @@ def _reasoning(model: str, text: str) -> dict[str, object]:
     """A chunk that clients with a 'thinking' display show, and others pass over."""
     delta = {"role": "assistant", "reasoning_content": f"{text}\n"}
     return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "id": f"chatcmpl-{new_id()}",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": model,

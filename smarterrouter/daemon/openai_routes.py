@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 
 import msgspec
 from litestar.types import Receive, Scope, Send
@@ -21,6 +20,7 @@ from smarterrouter.daemon.decode import decode
 from smarterrouter.daemon.reply import Headers, Reply, header
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.domain.ids import new_id
 from smarterrouter.errors import (
     BackendError,
     BadRequest,
@@ -53,7 +53,7 @@ class ModelRoutes:
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
-        reply = Reply(send, uuid.uuid4().hex)
+        reply = Reply(send, new_id())
         try:
             request = await self._read(endpoint, scope, receive)
         except HungUp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import socket
 import sys
@@ -41,6 +42,7 @@ def run(settings: Settings, after_start: AfterStart | None = None) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=FAREWELL_S,
         )
     )
@@ -57,6 +59,8 @@ async def _serve(
     after_start: AfterStart | None,
 ) -> None:
     async def begun() -> None:
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it again
         log.info("serving %d models at %s/v1", len(engine.catalogue.models), address)
         if after_start is not None:
             await after_start(address, engine.settings)

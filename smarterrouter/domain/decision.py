@@ -37,11 +37,16 @@ class PromptFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTerm:
-    """One addend of a candidate's score, with the reason a person reads."""
+    """One addend of a candidate's score. ``basis`` says why, when it is put into words."""
 
     name: str
     value: float
-    why: str
+    basis: object
+
+    @property
+    def why(self) -> str:
+        """The reason a person reads."""
+        return str(self.basis)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ Pure: everything is handed in, nothing is looked up. The terms of a candidate's 
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from smarterrouter.domain.decision import (
     RouteDecision,
     ScoreTerm,
 )
+from smarterrouter.domain.ids import new_id
 from smarterrouter.domain.models import Capability, Model, ModelProfile
 from smarterrouter.routing.quality import MEDIUM_DIFFICULTY, Knowledge, ProfiledQuality, prior
 from smarterrouter.routing.seconds import Seconds, Standing, expected
@@ -78,7 +78,7 @@ def route(
             candidates.append(_candidate(contender, features, policy))
     candidates.sort(key=lambda c: (-c.score, c.model))
     return RouteDecision(
-        id=f"dec-{uuid.uuid4().hex}",
+        id=f"dec-{new_id()}",
         virtual_model=virtual_model,
         features=features,
         quality_preference=policy.quality_preference,
@@ -135,27 +135,37 @@ def _knowledge(model: Model, features: PromptFeatures, policy: Policy) -> Knowle
 def _quality_terms(knowledge: Knowledge, features: PromptFeatures) -> tuple[ScoreTerm, ...]:
     medium = knowledge.at(MEDIUM_DIFFICULTY)
     here = knowledge.at(features.difficulty_score)
-    why = f"{features.difficulty} prompt ({features.difficulty_score:.2f})"
     return (
         ScoreTerm("quality", medium, knowledge.why),
-        ScoreTerm("size", here - medium, why),
+        ScoreTerm("size", here - medium, _Hardness(features)),
     )
 
 
 def _speed_terms(seconds: Seconds | None, preference: float) -> tuple[ScoreTerm, ...]:
     if seconds is None:
         return (ScoreTerm("unknown", -UNKNOWN_SPEED_CHARGE, "neither speed nor size is known"),)
-    price = price_per_second(preference)
-    parts = f"queue {seconds.queue:.1f} + load {seconds.load:.1f} + read {seconds.prefill:.1f}"
-    why = f"{seconds.total:.1f} s ({parts} + write {seconds.decode:.1f}; {seconds.source})"
+    change = (NEUTRAL_PRICE - price_per_second(preference)) * seconds.total
     return (
-        ScoreTerm("speed", -NEUTRAL_PRICE * seconds.total, why),
-        ScoreTerm(
-            "preference",
-            (NEUTRAL_PRICE - price) * seconds.total,
-            f"quality preference {preference:g} prices a second at {price:.2g}",
-        ),
+        ScoreTerm("speed", -NEUTRAL_PRICE * seconds.total, seconds),
+        ScoreTerm("preference", change, _Price(preference)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hardness:
+    features: PromptFeatures
+
+    def __str__(self) -> str:
+        return f"{self.features.difficulty} prompt ({self.features.difficulty_score:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    preference: float
+
+    def __str__(self) -> str:
+        price = price_per_second(self.preference)
+        return f"quality preference {self.preference:g} prices a second at {price:.2g}"
 
 
 def _unproven_terms(model: Model, features: PromptFeatures) -> tuple[ScoreTerm, ...]:

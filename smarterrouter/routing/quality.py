@@ -16,6 +16,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.models import Model
@@ -54,13 +55,15 @@ class Knowledge:
 
 def prior(model: Model) -> Knowledge:
     """What size and quantisation suggest of a model nobody has measured."""
-    parameters = model.parameters or UNKNOWN_PARAMETERS
-    ability = ABILITY_PER_DOUBLING * math.log2(parameters / 1e9)
-    ability -= quantisation_loss(model.quantization)
-    size = (
-        f"{_billions(parameters)} parameters" if model.parameters else "size unknown, taken as 7B"
-    )
-    return Knowledge(ability, f"not profiled: {size}, {model.quantization or 'precision unknown'}")
+    return _prior(model.parameters, model.quantization)
+
+
+@lru_cache(maxsize=1024)
+def _prior(parameters: int | None, quantization: str | None) -> Knowledge:
+    taken = parameters or UNKNOWN_PARAMETERS
+    ability = ABILITY_PER_DOUBLING * math.log2(taken / 1e9) - quantisation_loss(quantization)
+    size = f"{_billions(taken)} parameters" if parameters else "size unknown, taken as 7B"
+    return Knowledge(ability, f"not profiled: {size}, {quantization or 'precision unknown'}")
 
 
 def quantisation_loss(quantization: str | None) -> float:

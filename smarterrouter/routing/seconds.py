@@ -33,6 +33,10 @@ class Seconds:
     def total(self) -> float:
         return self.queue + self.load + self.prefill + self.decode
 
+    def __str__(self) -> str:
+        before = f"queue {self.queue:.1f} + load {self.load:.1f} + read {self.prefill:.1f}"
+        return f"{self.total:.1f} s ({before} + write {self.decode:.1f}; {self.source})"
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

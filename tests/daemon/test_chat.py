@@ -181,7 +181,8 @@ async def test_a_failure_before_the_first_byte_goes_on_to_the_next(
         backends = [backend_of(bad.url, "bad"), backend_of(good.url, "good")]
         async with running(backend=backends, quality_preference=1.0) as daemon:
             answer = await post(daemon, ask(stream=stream))
-    assert len(bad.requests) == 1
+    twice = isinstance(failure, Refuse)  # its connection might have been closed before
+    assert len(bad.requests) == 1 + twice
     assert answer.status_code == 200
     assert answer.headers["x-smarterrouter-model"] == "small"
     text = said(answer.text) if stream else answer.json()["choices"][0]["message"]["content"]

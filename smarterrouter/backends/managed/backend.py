@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from smarterrouter.backends.managed import recipe as recipes
 from smarterrouter.backends.managed.child import Child, free_port, when_gone
-from smarterrouter.backends.managed.folder import Entry, scan
+from smarterrouter.backends.managed.folder import scan
 from smarterrouter.backends.managed.presets import read_presets
 from smarterrouter.backends.managed.recipe import Defaults, Recipe
 from smarterrouter.backends.wire import Target, Timeouts, Wire
@@ -70,6 +71,8 @@ class ManagedBackend:
         self._wire = Wire(timeouts)
         self._recipes: dict[str, Recipe] = {}
         self._children: dict[str, Child] = {}
+        self._processes: set[Child] = set()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._problems: frozenset[str] = frozenset()
         self._lost: Lost = lambda model, reason: None
 
@@ -95,20 +98,25 @@ class ManagedBackend:
         made = self._recipes.get(name)
         if made is None:
             raise ModelNotFound(f"{self.name} has no file for {name} any more.", param="model")
-        if name not in self._children:
-            self._children[name] = await self._start(made)
-        return self.footprint(name)
+        async with self._turns[name]:
+            if name not in self._children:
+                self._children[name] = await self._start(made)
+        return await asyncio.to_thread(self.footprint, name)
 
     def footprint(self, name: str) -> Footprint | None:
-        """What the model's child holds at this moment; ``None`` when it is not running."""
+        """What the model's child holds at this moment; ``None`` when it is not running.
+
+        Takes milliseconds, so call it from a thread.
+        """
         child = self._children.get(name)
         held = child.memory_bytes() if child else None
         return None if held is None else Footprint(held, "measured")
 
     async def unload(self, name: str) -> None:
-        child = self._children.pop(name, None)
-        if child is not None:
-            await child.end(self._stop_timeout_s(name))
+        async with self._turns[name]:
+            child = self._children.pop(name, None)
+            if child is not None:
+                await child.end(self._stop_timeout_s(name))
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
@@ -126,19 +134,21 @@ class ManagedBackend:
         self._lost = lost
 
     async def aclose(self) -> None:
-        children, self._children = list(self._children.values()), {}
+        self._children.clear()
         limit = self._options.stop_timeout_s
-        await asyncio.gather(*(child.end(limit) for child in children))
+        await asyncio.gather(*(child.end(limit) for child in self._processes))
         await self._wire.aclose()
 
     async def _start(self, made: Recipe) -> Child:
         name, port, key = made.entry.name, free_port(), secrets.token_urlsafe(24)
         plan: dict[str, object]
         if self._server is None:
-            plan = {"params": recipes.wheel_params(made, port, key)}
+            plan = {"params": recipes.wheel_params(made, port)}
         else:
             plan = {"command": recipes.server_command(self._server, made, port)}
         child = await Child.start(name, plan, port, key, Path.cwd())
+        self._processes.add(child)
+        child.exited.add_done_callback(lambda _: self._processes.discard(child))
         try:
             await child.ready(self._options.load_timeout_s)
         except BaseException:
@@ -162,7 +172,7 @@ class ManagedBackend:
         return Model(
             ref=ModelRef(self.name, entry.name),
             id=self._options.prefix + entry.name,
-            capabilities=_capabilities(entry, made.embedding),
+            capabilities=entry.capabilities,
             size_bytes=entry.size_bytes,
             parameters=header.parameters,
             quantization=header.quantization,
@@ -170,13 +180,6 @@ class ManagedBackend:
             served_context=made.served_context,
             architecture=header.architecture,
         )
-
-
-def _capabilities(entry: Entry, embedding: bool) -> frozenset[Capability]:
-    """llama.cpp started for embeddings makes nothing else."""
-    if embedding:
-        return frozenset({Capability.EMBEDDING})
-    return entry.header.capabilities(mmproj=entry.mmproj is not None)
 
 
 async def _explained(error: SmarterRouterError, child: Child) -> SmarterRouterError:

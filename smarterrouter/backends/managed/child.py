@@ -24,6 +24,10 @@ from smarterrouter.errors import BackendError, BackendTimeout
 LINES_KEPT = 40
 LINES_SHOWN = 3
 POLL_S = 0.05
+DRAIN_S = 1.0
+"""How long its standard error is read after its end: whoever it started may hold that open."""
+
+_COMPLAINT = re.compile(r"(^| )E |\b[Ee]rror\b|\w(Error|Exception)\b|_ASSERT\b|terminate called")
 _STAMP = re.compile(r"^[\d.]+ (?=[IWE] )")
 
 
@@ -73,13 +77,14 @@ class Child:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                httpx.AsyncClient(trust_env=False, timeout=POLL_S * 40) as client,
+                # Plain HTTP: reading the machine's certificates would hold up the loop for 50 ms.
+                httpx.AsyncClient(trust_env=False, verify=False, timeout=POLL_S * 40) as client,  # noqa: S501
             ):
-                while not await self._healthy(client):
-                    if self.exited.done():
-                        await self._reader
-                        raise BackendError(f"{self.name} failed to load. {self.last_words()}")
-                    await asyncio.sleep(POLL_S)
+                while not self.exited.done():
+                    if await self._healthy(client):
+                        return
+                    await asyncio.wait({self.exited}, timeout=POLL_S)
+                raise BackendError(f"{self.name} failed to load. {self.last_words()}")
         except TimeoutError:
             raise BackendTimeout(
                 f"{self.name} was not loaded after {timeout_s:g} s. {self.last_words()} "
@@ -87,7 +92,10 @@ class Child:
             ) from None
 
     def memory_bytes(self) -> int | None:
-        """The resident set of the process and those below it; ``None`` once it is gone."""
+        """The resident set of the process and those below it; ``None`` once it is gone.
+
+        Looks through all processes of the machine: milliseconds, so not for the event loop.
+        """
         import psutil
 
         try:
@@ -98,22 +106,31 @@ class Child:
             return None
 
     async def end(self, timeout_s: float) -> None:
-        """Ask it to stop, insist after ``timeout_s``, and return when it is gone."""
+        """Ask it to stop, insist after ``timeout_s``, and return when it is gone.
+
+        Whoever is cancelled while waiting insists at once.
+        """
         self.ending = True
-        self._signal(signal.SIGTERM)
-        done, _ = await asyncio.wait({self.exited}, timeout=timeout_s)
-        if not done:
-            self._signal(signal.SIGKILL)
-            await self.exited
-        await self._reader
+        try:
+            if timeout_s > 0:
+                self._signal(signal.SIGTERM)
+                await asyncio.wait({self.exited}, timeout=timeout_s)
+        finally:
+            if not self.exited.done():
+                self._signal(signal.SIGKILL)
+        await asyncio.wait({self.exited})
 
     def last_words(self) -> str:
-        """Why it ended, as far as its standard error says: a sentence with its last lines."""
-        telling = [line for line in self._lines if " E " in f" {line} "] or list(self._lines)
+        """Why it ended, as far as its standard error says.
+
+        Of several complaints the first names the cause, and the last ones what came of it.
+        """
+        spoken = list(dict.fromkeys(_STAMP.sub("", line) for line in self._lines if line.strip()))
+        complaints = [line for line in spoken if _COMPLAINT.search(line)]
+        shown = complaints[:1] + complaints[1:][1 - LINES_SHOWN :] or spoken[-LINES_SHOWN:]
         code = self._process.returncode
         state = "It is still running." if code is None else f"Its process ended with {_exit(code)}."
-        said = " | ".join(_STAMP.sub("", line) for line in telling[-LINES_SHOWN:])
-        return f"{state} Its last lines: {said}" if said else state
+        return f"{state} It said: {' | '.join(shown)}" if shown else state
 
     async def _healthy(self, client: object) -> bool:
         import httpx
@@ -136,7 +153,13 @@ class Child:
             self._lines.append(line.decode(errors="replace").rstrip())
 
     async def _wait(self) -> int:
-        return await self._process.wait()
+        """Its exit code, when its last words have been read too."""
+        code = await self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await asyncio.wait({self._reader}, timeout=DRAIN_S)
+        self._reader.cancel()
+        return code
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -2,6 +2,7 @@
 
 Decides nothing about models; it is handed a complete plan as JSON on the command line:
 ``{"command": [...]}`` for a llama-server binary, or ``{"params": {...}}`` for the xllamacpp wheel.
+The key that clients must show is in ``LLAMA_API_KEY``: other users can read a command line.
 
 On Linux the kernel kills the child when the daemon dies, however it dies. Elsewhere the child
 watches its standard input, which closes with the daemon.
@@ -71,6 +72,7 @@ def serve_wheel(params: dict[str, Any]) -> None:
     import xllamacpp
 
     common = xllamacpp.CommonParams()
+    common.api_keys = [os.environ["LLAMA_API_KEY"]]
     for path, value in params.items():
         target = common
         *parents, last = path.split(".")

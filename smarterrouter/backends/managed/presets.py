@@ -3,12 +3,14 @@
 Decides how keys, sections and booleans are read, so that one file serves llama-server and
 smarterrouter alike; not what a model gets where the file is silent. The syntax is that of
 llama.cpp: keys are flags in any spelling, ``;`` and ``#`` begin a comment wherever they stand,
-and of two lines for the same flag the later one counts.
+and of two lines for the same flag the later one counts. A long flag that is not known here may be
+one of a newer llama-server, and is handed on.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from smarterrouter.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 # llama-server's flags: `canonical,other spellings!negations=@environment`. `=` takes a value;
 # `!` alone is `no-` and the canonical name; `@` alone is LLAMA_ARG_ and the canonical name,
@@ -96,7 +100,11 @@ log-colors models-dir models-preset models-max models-autoload sleep-idle-second
 dedup-cache-models
 """
 _DOWNLOADS = ("hf-repo", "hf-file", "hf-repo-draft", "model-url", "docker-repo", "mmproj-url")
+_BATCHES = ("batch-size", "ubatch-size")
 _TRUE, _FALSE = ("on", "enabled", "true", "1"), ("off", "disabled", "false", "0")
+_OPPOSITE = {"true": "false", "false": "true"}
+_LONG_FLAG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+|[a-z]{4,}")
+_MAY_DOWNLOAD = re.compile(r"hf-.+|.+-(url|repo|hf|default)")
 _CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
@@ -198,26 +206,27 @@ def _read_line(
         raise ConfigError(f"{where}: {key} stands before any section; write [*] above it.")
     else:
         where = f"{where}, [{section}] {key}"
-        name = _resolve(key, where)
+        name, value = _resolve(key, value, where)
         if name not in _ROUTERS_OWN.split():
-            flag = _FLAGS[name]
-            checked = value if flag.takes_value else _boolean(key, value, where)
-            _check(name, checked, where)
-            sections[section][name] = checked
+            _check(name, value, where)
+            sections[section][name] = value
 
 
-def _resolve(key: str, where: str) -> str:
-    """The canonical name of the flag that ``key`` spells."""
-    if key.endswith("-default") and key != "spec-default":
-        raise ConfigError(f"{where}: smarterrouter downloads nothing; use model = PATH.")
+def _resolve(key: str, value: str, where: str) -> tuple[str, str]:
+    """The canonical name of the flag that ``key`` spells, and what it is set to."""
     name = _SPELLINGS.get(key)
-    if name is None:
-        close = difflib.get_close_matches(key, _SPELLINGS, n=1)
-        hint = f"did you mean {close[0]}?" if close else "see llama-server --help."
-        raise ConfigError(f"{where}: llama-server has no such option; {hint}")
-    if name in _DOWNLOADS:
+    if name in _DOWNLOADS or (name is None and _MAY_DOWNLOAD.fullmatch(key)):
         raise ConfigError(f"{where}: smarterrouter downloads nothing; use model = PATH.")
-    return name
+    if name is not None:
+        return name, value if _FLAGS[name].takes_value else _boolean(key, value, where)
+    close = difflib.get_close_matches(key, _SPELLINGS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "see llama-server --help."
+    if not _LONG_FLAG.fullmatch(key):
+        raise ConfigError(f"{where}: llama-server has no such option; {hint}")
+    log.warning("%s: not an option known here, so llama-server is to judge; %s", where, hint)
+    if key.startswith("no-") and value in _OPPOSITE:
+        return key.removeprefix("no-"), _OPPOSITE[value]
+    return key, value
 
 
 def _boolean(key: str, value: str, where: str) -> str:
@@ -230,10 +239,11 @@ def _boolean(key: str, value: str, where: str) -> str:
 
 
 def _check(name: str, value: str, where: str) -> None:
-    """Only fields are checked here: what else a flag takes, llama-server knows."""
-    if name in _FIELDS:
+    """Only what is read here is checked: what else a flag takes, llama-server knows."""
+    reads = _FIELDS[name][1] if name in _FIELDS else _whole if name in _BATCHES else None
+    if reads is not None:
         try:
-            _FIELDS[name][1](value)
+            reads(value)
         except ValueError as error:
             raise ConfigError(f"{where}: {error}") from error
     elif not value:
@@ -247,15 +257,23 @@ def _preset(settings: Mapping[str, str], path: Path) -> Preset:
         if name in _FIELDS:
             attribute, convert = _FIELDS[name]
             fields[attribute] = convert(value)
-        elif _FLAGS[name].takes_value:
-            flags.append((name, value))
-        elif value == "true":
-            flags.append((name, None))
-        elif negation := _FLAGS[name].negation:
-            flags.append((negation, None))
+        else:
+            flags += _words(_FLAGS.get(name) or _unknown(name, value), value)
     for own_file in {"model", "mmproj"} & fields.keys():
         fields[own_file] = _located(fields[own_file], path)
     return Preset(**fields, flags=tuple(flags))
+
+
+def _unknown(name: str, value: str) -> _Flag:
+    """A flag of a newer llama-server: one without a value if it is set to true or false."""
+    return _Flag(name, f"no-{name}", value not in _OPPOSITE)
+
+
+def _words(flag: _Flag, value: str) -> list[tuple[str, str | None]]:
+    if flag.takes_value:
+        return [(flag.name, value)]
+    name = flag.name if value == "true" else flag.negation
+    return [(name, None)] if name else []
 
 
 def _located(file: Path, presets: Path) -> Path:

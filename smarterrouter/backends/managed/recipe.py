@@ -16,7 +16,7 @@ from pathlib import Path
 from smarterrouter.backends.managed.folder import Entry
 from smarterrouter.domain.models import Capability
 from smarterrouter.domain.shape import Shape
-from smarterrouter.errors import ConfigError
+from smarterrouter.errors import BackendError, ConfigError
 
 LONGEST_EMBEDDING_BATCH = 2048
 HOST = "127.0.0.1"
@@ -62,9 +62,7 @@ def recipe(entry: Entry, defaults: Defaults) -> Recipe:
     context = preset.ctx_size or min(defaults.context, trained) * parallel
     if preset.ctx_size == 0:
         context = trained
-    embedding = preset.embedding
-    if embedding is None:
-        embedding = Capability.EMBEDDING in entry.header.capabilities()
+    embedding = Capability.EMBEDDING in entry.capabilities
     given = dict(preset.flags)
     usual = min(LONGEST_EMBEDDING_BATCH, context // parallel)
     return Recipe(
@@ -98,10 +96,11 @@ def server_command(binary: Path, made: Recipe, port: int) -> list[str]:
     return words + _rest(made)
 
 
-def wheel_params(made: Recipe, port: int, key: str) -> dict[str, object]:
+def wheel_params(made: Recipe, port: int) -> dict[str, object]:
     """The same start as attributes of the xllamacpp wheel's ``CommonParams``.
 
-    Raises ``ConfigError`` for a preset flag that the wheel has no attribute for.
+    Raises ``BackendError`` for a preset flag that the wheel has no attribute for: this model
+    cannot be loaded, others can.
     """
     preset = made.entry.preset
     params: dict[str, object] = {
@@ -109,7 +108,6 @@ def wheel_params(made: Recipe, port: int, key: str) -> dict[str, object]:
         "model_alias": [made.entry.name],
         "hostnames": [HOST],
         "port": port,
-        "api_keys": [key],
         "n_ctx": made.context,
         "n_parallel": made.parallel,
         "cache_ram_mib": made.cache_ram_mib,
@@ -227,8 +225,10 @@ def _wheel_param(flag: str, value: str | None, model: str) -> dict[str, object]:
         try:
             return {attribute: convert(value)}
         except ValueError:
-            raise ConfigError(f"The preset of {model} sets {flag} to '{value}'.") from None
-    raise ConfigError(
+            raise BackendError(
+                f"The preset of {model} sets '{flag}' to '{value}', which is not a number."
+            ) from None
+    raise BackendError(
         f"The preset of {model} sets '{flag}', which the xllamacpp wheel cannot. Put a "
         "llama-server on PATH: it takes every flag."
     )

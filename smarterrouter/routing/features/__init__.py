@@ -13,6 +13,7 @@ adds it up, ``grading`` and ``tokens`` tell difficulty and size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from smarterrouter.domain.chat import Message
 from smarterrouter.domain.decision import PromptFeatures
@@ -69,13 +70,12 @@ def features(
     if earlier:
         score = max(score, FOLLOW_UP_DIFFICULTY * grading.score(earlier[0], group))
     material = estimate_tokens(asked[0]) if group in ECHO else 0
-    prompt_tokens = sum(map(_message_tokens, messages))
     return PromptFeatures(
         category=GROUPS[group],
         group=group,
         difficulty=level(score),
         difficulty_score=score,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=_prompt_tokens(messages),
         answer_tokens=answer_tokens(group, score, material, max_tokens),
         max_tokens=max_tokens,
         needs=needs,
@@ -93,14 +93,18 @@ def _asked(messages: Sequence[Message]) -> list[str]:
 def _earlier(asked: Sequence[str]) -> list[Reading]:
     if len(asked[0]) > FOLLOW_UP_CHARS:
         return []
-    return [read(text[:EARLIER_CHARS]) for text in asked[1 : 1 + len(EARLIER_WEIGHTS)]]
+    return [_read_again(text[:EARLIER_CHARS]) for text in asked[1 : 1 + len(EARLIER_WEIGHTS)]]
 
 
 def _system(messages: Sequence[Message]) -> Reading | None:
     for message in messages:
         if message.role in ("system", "developer"):
-            return read(message.text[:SYSTEM_CHARS])
+            return _read_again(message.text[:SYSTEM_CHARS])
     return None
+
+
+_read_again = lru_cache(maxsize=512)(read)
+"""System prompts and earlier turns come again with every turn of a conversation."""
 
 
 def _weighed(own: Reading, earlier: Sequence[Reading], system: Reading | None) -> dict[str, float]:
@@ -114,5 +118,8 @@ def _weighed(own: Reading, earlier: Sequence[Reading], system: Reading | None) -
     return scores
 
 
-def _message_tokens(message: Message) -> int:
-    return TOKENS_PER_MESSAGE + estimate_tokens(message.text) + TOKENS_PER_IMAGE * message.images
+def _prompt_tokens(messages: Sequence[Message]) -> int:
+    """All messages together, so that the cost is that of one text however many there are."""
+    text = "\n".join(message.text for message in messages)
+    images = sum(message.images for message in messages)
+    return estimate_tokens(text) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_IMAGE * images

@@ -182,7 +182,9 @@ def test_tags_after_a_colon_may_be_written_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[m]\nctx-sise = 1", ", line 2, [m] ctx-sise: llama-server has no such option; did you"),
+        ("[m]\nnlg = 1", ", line 2, [m] nlg: llama-server has no such option; did you mean ngl?"),
+        ("[m]\nLLAMA_ARG_X = 1", ", line 2, [m] LLAMA_ARG_X: llama-server has no such option;"),
+        ("[m]\nb = many", ", line 2, [m] b: 'many' is not a whole number."),
         ("[m]\nc = many", ", line 2, [m] c: 'many' is not a whole number."),
         ("[m]\nctk = f15", ", line 2, [m] ctk: 'f15' is not one of f32, f16"),
         ("[m]\nnp = 0", ", line 2, [m] np: a model needs at least one slot"),
@@ -190,6 +192,7 @@ def test_tags_after_a_colon_may_be_written_small(tmp_path: Path) -> None:
         ("[m]\nmodel =", ", line 2, [m] model: the path is missing."),
         ("[m]\ntemp =", ", line 2, [m] temp: the value is missing."),
         ("[m]\nhf = a/b", ", line 2, [m] hf: smarterrouter downloads nothing; use model = PATH"),
+        ("[m]\nlora-url = a/b", ", line 2, [m] lora-url: smarterrouter downloads nothing; use mo"),
         ("[m]\ngpt-oss-20b-default = 1", ", line 2, [m] gpt-oss-20b-default: smarterrouter down"),
         ("[m]\n[n]\n[m]", ", line 3: [m] appears twice; merge the two sections."),
         ("\n[m", ", line 2: '[m' is neither [section] nor key = value."),
@@ -200,6 +203,38 @@ def test_tags_after_a_colon_may_be_written_small(tmp_path: Path) -> None:
 )
 def test_wrong_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
     assert complaint(tmp_path, text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [
+        ("warp-drive = 9", ["--warp-drive", "9"]),
+        ("warp-drive = on", ["--warp-drive", "on"]),
+        ("warp-drive = 1", ["--warp-drive", "1"]),
+        ("warp = true", ["--warp"]),
+        ("warp-drive = false", ["--no-warp-drive"]),
+        ("no-warp-drive = true", ["--no-warp-drive"]),
+        ("no-warp-drive = false", ["--warp-drive"]),
+    ],
+)
+def test_a_long_flag_of_a_newer_llama_server_is_handed_on(
+    tmp_path: Path, line: str, arguments: list[str]
+) -> None:
+    assert preset(tmp_path, line).arguments() == arguments
+
+
+def test_a_section_wins_for_an_unknown_flag_too(tmp_path: Path) -> None:
+    found = presets(tmp_path, "[*]\nwarp-drive = true\n[m]\nno-warp-drive = true\n")
+    assert found.for_model("m").arguments() == ["--no-warp-drive"]
+    assert found.for_model("n").arguments() == ["--warp-drive"]
+
+
+def test_a_flag_that_is_handed_on_unknown_is_told_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert preset(tmp_path, "ctx-sise = 1").arguments() == ["--ctx-sise", "1"]
+    assert "line 2, [m] ctx-sise: not an option known here" in caplog.text
+    assert "did you mean ctx-size?" in caplog.text
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

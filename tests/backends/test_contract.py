@@ -1,0 +1,460 @@
+"""What every kind of backend must do, asked of each kind in turn.
+
+A new kind joins with one class like ``OpenAISite``, which says what is behind its backend and
+how that is watched and broken, and with its name in ``SITES``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
+from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
+from smarterrouter.backends.wire import Timeouts
+from smarterrouter.daemon.collect import Collector
+from smarterrouter.daemon.decode import decode
+from smarterrouter.domain import sse
+from smarterrouter.domain.chat import Endpoint
+from smarterrouter.domain.models import Capability, Model, ModelRef
+from smarterrouter.domain.ports import Backend
+from smarterrouter.errors import BackendError, BadRequest, ModelNotFound, Unavailable
+from tests.support.children import child, children, peek
+from tests.support.upstream import (
+    Endless,
+    Refuse,
+    Status,
+    Stream,
+    Upstream,
+    llamacpp_model,
+    vllm_model,
+)
+
+HELLO = [{"role": "user", "content": "Say hello."}]
+CHAT, EMBEDDING = frozenset({Capability.CHAT}), frozenset({Capability.EMBEDDING})
+TIMEOUTS = Timeouts(first_byte_s=20.0, stall_s=10.0)
+
+
+# --- the kinds ----------------------------------------------------------------------------------
+
+
+class Site(ABC):
+    """A backend of one kind, and the truth about what is behind it.
+
+    ``chat``, ``endless`` and ``vectors`` are models by the backend's own name: one that begins
+    its answer with ``says``, one that never ends and one that embeds. ``about`` gives each
+    model's trained context, served context and capabilities.
+    """
+
+    chat: str
+    says: str
+    endless: str
+    vectors: str
+    about: Mapping[str, tuple[int | None, int | None, frozenset[Capability]]]
+    listing_needs_it_alive = True
+
+    def __init__(self, folder: Path, made_models: Path) -> None:
+        self.folder = folder
+        self.made_models = made_models
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Bring up what the backend talks to."""
+
+    @abstractmethod
+    def backend(self, prefix: str) -> Backend:
+        """A backend called ``b`` that knows nothing yet."""
+
+    @abstractmethod
+    async def generating(self) -> bool:
+        """Whether an answer of ``endless`` is being made at this moment."""
+
+    @abstractmethod
+    def unknown_fields(self) -> dict[str, Any]:
+        """Fields that nobody on our side knows."""
+
+    @abstractmethod
+    def arrived(self, fields: dict[str, Any], answer: bytes) -> bool:
+        """Whether those fields reached what is behind the backend."""
+
+    @abstractmethod
+    def fault(self) -> tuple[str, dict[str, Any], str]:
+        """A model, fields that it refuses, and its words."""
+
+    @abstractmethod
+    async def die(self) -> None:
+        """What is behind the backend goes away without farewell."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """After the backend has been closed: end the rest, and find nothing left."""
+
+
+class OpenAISite(Site):
+    """The scripted upstream on a real socket."""
+
+    chat, says, endless, vectors = "talker", "Hello world", "endless", "text-embedder"
+    about = {
+        "talker": (8192, None, CHAT),
+        "endless": (4096, 4096, CHAT),
+        "text-embedder": (None, None, EMBEDDING),
+        "picky": (None, None, CHAT),
+    }
+
+    async def start(self) -> None:
+        self.up = Upstream(
+            models=[
+                llamacpp_model("talker"),
+                vllm_model("endless", 4096),
+                "text-embedder",
+                "picky",
+            ],
+            by_model={
+                "endless": [Endless(delay_s=0.005)],
+                "picky": [Status(400, message="temperature must be a number")],
+            },
+            api_key="secret",
+        )
+        await self.up.start()
+
+    def backend(self, prefix: str) -> Backend:
+        return OpenAIBackend(OpenAIOptions("b", self.up.url, "secret", prefix), TIMEOUTS)
+
+    async def generating(self) -> bool:
+        return not self.up.requests[-1].ended.is_set()
+
+    def unknown_fields(self) -> dict[str, Any]:
+        return {"chat_template_kwargs": {"depth": [1, 2.5, None]}, "guided_choice": ["ä", "b"]}
+
+    def arrived(self, fields: dict[str, Any], answer: bytes) -> bool:
+        return fields.items() <= self.up.requests[-1].body.items()
+
+    def fault(self) -> tuple[str, dict[str, Any], str]:
+        return "picky", {"temperature": "hot"}, "temperature must be a number"
+
+    async def die(self) -> None:
+        await self.up.stop()
+
+    async def stop(self) -> None:
+        async with asyncio.timeout(1):
+            for request in self.up.requests:
+                await request.ended.wait()
+        await self.up.stop()
+
+
+class ManagedSite(Site):
+    """Real llama.cpp children over a folder of its own."""
+
+    chat, says, endless, vectors = "tiny-5m", "Hello from tiny 5m", "endless-20m", "vectors"
+    about = {
+        "tiny-5m": (2048, 512, CHAT),
+        "endless-20m": (2048, 2048, CHAT),
+        "vectors": (2048, 512, EMBEDDING),
+    }
+    listing_needs_it_alive = False
+
+    async def start(self) -> None:
+        self.models = self.folder / "models"
+        self.models.mkdir()
+        for name in ("tiny-5m", "endless-20m"):
+            (self.models / f"{name}.gguf").symlink_to(self.made_models / f"{name}.gguf")
+        beside = self.models / "beside" / "kept.not-gguf"
+        beside.parent.mkdir()
+        beside.symlink_to(self.made_models / "tiny-20m.gguf")
+        self.presets = self.folder / "presets.ini"
+        self.presets.write_text(
+            f"[*]\nctx-size = 512\n[endless-20m]\nctx-size = 2048\n"
+            f"[vectors]\nmodel = {beside}\nembeddings = true\n"
+        )
+
+    def backend(self, prefix: str) -> Backend:
+        options = ManagedOptions("b", self.models, self.presets, prefix=prefix)
+        return ManagedBackend(options, TIMEOUTS)
+
+    async def generating(self) -> bool:
+        [slot] = await peek(await child(self.models), "slots")
+        return bool(slot["is_processing"])
+
+    def unknown_fields(self) -> dict[str, Any]:
+        return {"timings_per_token": True, "max_tokens": 4}
+
+    def arrived(self, fields: dict[str, Any], answer: bytes) -> bool:
+        return answer.count(b'"timings"') >= fields["max_tokens"]
+
+    def fault(self) -> tuple[str, dict[str, Any], str]:
+        return "tiny-5m", {"temperature": "hot"}, "type must be number, but is string"
+
+    async def die(self) -> None:
+        for process in children(self.models):
+            process.kill()
+
+    async def stop(self) -> None:
+        assert not children(self.models)
+
+
+SITES: dict[str, type[Site]] = {"openai": OpenAISite, "managed": ManagedSite}
+
+
+@pytest.fixture(params=SITES)
+async def site(
+    request: pytest.FixtureRequest, tmp_path: Path, made_models: Path
+) -> AsyncIterator[Site]:
+    """What is behind a backend. Whatever the test leaves open is a warning, hence a failure."""
+    place = SITES[request.param](tmp_path, made_models)
+    await place.start()
+    yield place
+    await place.stop()
+    gc.collect()
+
+
+@pytest.fixture
+async def backend(site: Site) -> AsyncIterator[Backend]:
+    made = site.backend("")
+    yield made
+    await made.aclose()
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+async def ready(backend: Backend, name: str) -> Model:
+    """The model, listed and loaded."""
+    [model] = [model for model in await backend.models() if model.ref.name == name]
+    await backend.load(name)
+    return model
+
+
+async def blocks(
+    backend: Backend, model: Model, endpoint: Endpoint = Endpoint.CHAT, **fields: Any
+) -> list[bytes]:
+    """The whole answer as it came."""
+    if endpoint is Endpoint.CHAT:
+        fields = {"messages": HELLO, **fields}
+    request = decode(json.dumps({"model": model.id, **fields}).encode(), endpoint, "test")
+    async with backend.stream(request, model) as answer:
+        return [block async for block in answer]
+
+
+def chunks(answer: list[bytes]) -> list[dict[str, Any]]:
+    datas = [data for block in answer for data in sse.datas(block)]
+    return [json.loads(data) for data in datas if data != sse.DONE]
+
+
+def collected(answer: list[bytes]) -> dict[str, Any]:
+    collector = Collector()
+    for block in answer:
+        for data in sse.datas(block):
+            if data != sse.DONE:
+                collector.add(data)
+    body: dict[str, Any] = json.loads(collector.body())
+    return body
+
+
+def endless(model: Model) -> Any:
+    body = {"model": model.id, "messages": HELLO, "stream": True}
+    return decode(json.dumps(body).encode(), Endpoint.CHAT, "test")
+
+
+# --- the contract -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "home/"])
+async def test_models_are_listed_with_what_is_known_of_them(site: Site, prefix: str) -> None:
+    backend = site.backend(prefix)
+    found = {model.ref.name: model for model in await backend.models()}
+    await backend.aclose()
+    assert {
+        name: (model.context_length, model.served_context, model.capabilities)
+        for name, model in found.items()
+    } == site.about
+    for name, model in found.items():
+        assert model.ref == ModelRef("b", name)
+        assert model.id == prefix + name
+        assert not model.capabilities & model.uncertain
+
+
+async def test_loading_and_unloading_twice_changes_nothing(site: Site, backend: Backend) -> None:
+    model = await ready(backend, site.chat)
+    again = await asyncio.gather(backend.load(site.chat), backend.load(site.chat))
+    assert all((found is not None) == (Capability.LOAD in backend.capabilities) for found in again)
+    assert await blocks(backend, model, max_tokens=4)
+    await backend.unload(site.chat)
+    await backend.unload(site.chat)
+    await backend.load(site.chat)
+    assert await blocks(backend, model, max_tokens=4)
+
+
+@pytest.mark.parametrize("prefix", ["", "home/"])
+async def test_a_stream_is_whole_events_under_the_clients_name_for_the_model(
+    site: Site, prefix: str
+) -> None:
+    backend = site.backend(prefix)
+    answer = await blocks(backend, await ready(backend, site.chat), stream=True)
+    await backend.aclose()
+    assert all(block.endswith(b"\n\n") for block in answer)
+    assert answer[-1].endswith(sse.DONE_EVENT)
+    assert b"".join(answer).count(sse.DONE) == 1
+    assert {chunk["model"] for chunk in chunks(answer)} == {prefix + site.chat}
+    assert collected(answer)["choices"][0]["message"]["content"].startswith(site.says)
+
+
+async def test_an_answer_for_a_client_without_streaming_tells_its_usage(
+    site: Site, backend: Backend
+) -> None:
+    answer = collected(await blocks(backend, await ready(backend, site.chat)))
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["usage"]["completion_tokens"] > 0
+
+
+async def test_texts_are_completed(site: Site, backend: Backend) -> None:
+    model = await ready(backend, site.chat)
+    answer = await blocks(
+        backend, model, Endpoint.COMPLETIONS, prompt="alpha", max_tokens=3, stream=True
+    )
+    assert answer[-1].endswith(sse.DONE_EVENT)
+    assert "".join(c["text"] for chunk in chunks(answer) for c in chunk["choices"]).strip()
+
+
+@pytest.mark.parametrize("prefix", ["", "home/"])
+async def test_an_embedding_is_one_body_with_a_vector_for_each_text(
+    site: Site, prefix: str
+) -> None:
+    backend = site.backend(prefix)
+    model = await ready(backend, site.vectors)
+    texts = ["alpha bravo", "alpha bravo", "zulu"]
+    [body] = await blocks(backend, model, Endpoint.EMBEDDINGS, input=texts)
+    await backend.aclose()
+    answer = json.loads(body)
+    assert answer["model"] == model.id
+    same, again, other = (item["embedding"] for item in answer["data"])
+    assert len(same) == len(again) == len(other) > 0
+    assert same == pytest.approx(again, abs=1e-4)
+    assert same != pytest.approx(other, abs=1e-2)
+
+
+async def test_fields_nobody_knows_reach_the_model(site: Site, backend: Backend) -> None:
+    fields = site.unknown_fields()
+    answer = await blocks(backend, await ready(backend, site.chat), stream=True, **fields)
+    assert site.arrived(fields, b"".join(answer))
+
+
+async def test_answers_may_follow_each_other_without_a_pause(site: Site, backend: Backend) -> None:
+    model = await ready(backend, site.chat)
+    for stream in (True, True, False, True):
+        assert await blocks(backend, model, max_tokens=3, stream=stream)
+
+
+async def test_leaving_a_stream_stops_the_generation_within_a_second(
+    site: Site, backend: Backend
+) -> None:
+    model = await ready(backend, site.endless)
+    async with backend.stream(endless(model), model) as answer:
+        for _ in range(3):
+            assert await anext(answer)
+        assert await site.generating()
+    async with asyncio.timeout(1):
+        while await site.generating():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cancelled_request_stops_the_generation_too(site: Site, backend: Backend) -> None:
+    model = await ready(backend, site.endless)
+    begun = asyncio.Event()
+
+    async def listen() -> None:
+        async with backend.stream(endless(model), model) as answer:
+            async for _ in answer:
+                begun.set()
+
+    listening = asyncio.create_task(listen())
+    await begun.wait()
+    assert await site.generating()
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+    async with asyncio.timeout(1):
+        while await site.generating():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_request_at_fault_is_refused_in_the_backends_words(
+    site: Site, backend: Backend
+) -> None:
+    name, fields, words = site.fault()
+    model = await ready(backend, name)
+    with pytest.raises(BadRequest, match=words):
+        await blocks(backend, model, **fields)
+
+
+async def test_a_model_that_is_not_there_is_not_found(site: Site, backend: Backend) -> None:
+    model = await ready(backend, site.chat)
+    if Capability.LOAD in backend.capabilities:
+        with pytest.raises(ModelNotFound, match="nobody"):
+            await backend.load("nobody")
+    await backend.unload(site.chat)
+    if Capability.UNLOAD in backend.capabilities:
+        with pytest.raises(Unavailable, match="not running"):
+            await blocks(backend, model)
+
+
+async def test_death_in_the_middle_of_an_answer_is_an_error_and_then_unavailable(
+    site: Site, backend: Backend
+) -> None:
+    model = await ready(backend, site.endless)
+    with pytest.raises(BackendError):
+        async with backend.stream(endless(model), model) as answer:
+            assert await anext(answer)
+            await site.die()
+            async for _ in answer:
+                pass
+    with pytest.raises((BackendError, Unavailable)):
+        await blocks(backend, model)
+    if site.listing_needs_it_alive:
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await backend.models()
+
+
+async def test_closing_ends_what_is_running_and_may_be_done_twice(site: Site) -> None:
+    backend = site.backend("")
+    model = await ready(backend, site.endless)
+    with pytest.raises((BackendError, Unavailable)):
+        async with backend.stream(endless(model), model) as answer:
+            assert await anext(answer)
+            await backend.aclose()
+            async for _ in answer:
+                pass
+    await backend.aclose()
+
+
+async def test_closing_what_was_never_used_is_no_trouble(site: Site) -> None:
+    await site.backend("").aclose()
+
+
+# --- what only a scripted upstream can show -----------------------------------------------------
+
+
+async def test_a_connection_closed_behind_our_back_costs_a_second_try_and_not_the_answer() -> None:
+    async with Upstream(Stream(), Refuse(), Stream()) as up:
+        backend = OpenAIBackend(OpenAIOptions("b", up.url), TIMEOUTS)
+        [model] = await backend.models()
+        assert await blocks(backend, model)
+        assert collected(await blocks(backend, model))["choices"][0]["message"]["content"]
+        await backend.aclose()
+    assert len(up.requests) == 3
+
+
+async def test_a_fresh_connection_closed_without_an_answer_is_not_tried_again() -> None:
+    async with Upstream(Refuse(), Stream()) as up:
+        backend = OpenAIBackend(OpenAIOptions("b", up.url), TIMEOUTS)
+        [model] = await backend.models()
+        with pytest.raises(BackendError, match="without an answer"):
+            await blocks(backend, model)
+        await backend.aclose()
+    assert len(up.requests) == 1

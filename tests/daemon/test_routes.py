@@ -1,0 +1,191 @@
+"""What else the daemon answers: malformed requests, model lists, admin routes, keys."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support.daemon import backend_of, running
+from tests.support.upstream import Upstream, llamacpp_model, vllm_model
+
+HELLO = [{"role": "user", "content": "Say hello."}]
+
+MALFORMED: list[tuple[bytes, str]] = [
+    (b"{", "not a JSON object"),
+    (b"[]", "not a JSON object"),
+    (b'"hello"', "not a JSON object"),
+    (b"", "not a JSON object"),
+    (b'{"messages": [{"role": "user", "content": "x"}]}', "'model' is missing"),
+    (b'{"model": "a"}', "'messages' is missing"),
+    (b'{"model": "a", "messages": []}', "'messages' is empty"),
+    (b'{"model": "a", "messages": "hi"}', "'messages' is malformed"),
+    (b'{"model": "a", "messages": [{"content": "x"}]}', "role"),
+    (b'{"model": "a", "messages": [{"role": "user", "content": 5}]}', "content"),
+    (b'{"model": 7, "messages": [{"role": "user", "content": "x"}]}', "'model' is malformed"),
+    (b'{"model":"a","stream":"yes","messages":[{"role":"user","content":"x"}]}', "'stream'"),
+    (b'{"model":"a","max_tokens":"x","messages":[{"role":"user","content":"x"}]}', "'max_tokens'"),
+    (b'{"model":"a","messages":[{"role":"user","content":"\xff\xfe"}]}', "malformed"),
+    (b'{"model":"a","messages":' + b"[" * 100_000, "not a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("body", "told"), MALFORMED, ids=[told for _, told in MALFORMED])
+async def test_a_malformed_request_is_told_what_is_wrong(body: bytes, told: str) -> None:
+    async with Upstream() as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            answer = await client.post("/v1/chat/completions", content=body)
+            healthy = await client.get("/health")
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert told in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert healthy.status_code == 200
+    assert not up.requests
+
+
+async def test_a_body_that_is_too_long_is_refused_and_the_daemon_serves_on() -> None:
+    async with Upstream() as up, running(backend=[backend_of(up.url)], max_body_mb=1) as daemon:
+        long = {"model": "a", "messages": [{"role": "user", "content": "x" * 1_100_000}]}
+        async with daemon.client() as client:
+            refused = await client.post("/v1/chat/completions", json=long)
+            fine = await client.post("/v1/chat/completions", json={"model": "a", "messages": HELLO})
+    assert refused.status_code == 413
+    assert "ROUTER_MAX_BODY_MB" in refused.json()["error"]["message"]
+    assert fine.status_code == 200
+
+
+async def test_two_thousand_messages_are_answered() -> None:
+    turns = [{"role": "user", "content": f"turn {n}"} for n in range(2000)]
+    async with Upstream() as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            body = {"model": "smarterrouter/main", "messages": turns}
+            answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200
+    assert len(up.requests[0].body["messages"]) == 2000
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+async def test_another_method_is_refused_in_openai_s_form(path: str) -> None:
+    async with Upstream() as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            answer = await client.get(path)
+    assert answer.status_code == 405
+    assert "POST" in answer.json()["error"]["message"]
+
+
+async def test_an_unknown_path_is_not_found_in_openai_s_form() -> None:
+    async with Upstream() as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            answer = await client.get("/v1/nothing")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_models_are_listed_with_what_clients_read() -> None:
+    models = [vllm_model("big", 16384), llamacpp_model("small", 4096)]
+    async with Upstream(models=models) as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            entries = {m["id"]: m for m in (await client.get("/v1/models")).json()["data"]}
+    assert entries["big"]["max_model_len"] == entries["big"]["meta"]["n_ctx"] == 16384
+    assert entries["small"]["meta"]["n_params"] == 135_000_000
+    assert entries["small"]["capabilities"] == ["chat"]
+    assert entries["big"]["loaded"] is True
+    assert entries["smarterrouter/main"]["max_model_len"] == 16384
+    assert entries["smarterrouter/main"]["owned_by"] == "smarterrouter"
+
+
+async def test_the_name_apps_see_can_be_chosen() -> None:
+    async with Upstream() as up:
+        async with running(backend=[backend_of(up.url)], external_model_name="home") as daemon:
+            async with daemon.client() as client:
+                listed = [m["id"] for m in (await client.get("/v1/models")).json()["data"]]
+                body = {"model": "home", "messages": HELLO}
+                answer = await client.post("/v1/chat/completions", json=body)
+    assert listed[0] == "home"
+    assert answer.status_code == 200
+
+
+async def test_a_backend_that_cannot_be_reached_is_named() -> None:
+    async with running(backend=[backend_of("http://127.0.0.1:9", "nowhere")]) as daemon:
+        async with daemon.client() as client:
+            body = {"model": "smarterrouter/main", "messages": HELLO}
+            answer = await client.post("/v1/chat/completions", json=body)
+            health = (await client.get("/health")).json()
+    assert answer.status_code == 503
+    assert "nowhere" in answer.json()["error"]["message"]
+    assert health == {"status": "ok", "ready": False, "version": health["version"]}
+
+
+async def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers() -> None:
+    async with Upstream(models=[vllm_model("small", 256)]) as up:
+        async with running(backend=[backend_of(up.url)]) as daemon:
+            async with daemon.client() as client:
+                long = [{"role": "user", "content": "word " * 2000}]
+                answer = await client.post(
+                    "/v1/chat/completions", json={"model": "small", "messages": long}
+                )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert "256" in answer.json()["error"]["message"]
+
+
+async def test_explain_decides_as_a_request_would() -> None:
+    async with Upstream(models=["a", "b"]) as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            explained = await client.get("/admin/explain", params={"prompt": "Say hello."})
+            body = {"model": "smarterrouter/main", "messages": HELLO}
+            answer = await client.post("/v1/chat/completions", json=body)
+            decision = answer.headers["x-smarterrouter-decision"]
+            kept = (await client.get(f"/admin/decisions/{decision}")).json()["decision"]
+            listed = (await client.get("/admin/decisions")).json()["decisions"]
+            empty = await client.get("/admin/explain", params={"prompt": " "})
+    told = explained.json()["decision"]
+    assert {**told, "id": ""} == {**kept, "id": ""}
+    assert [one["id"] for one in listed] == [decision]
+    assert empty.status_code == 400
+
+
+async def test_admin_wants_the_admin_key_where_there_is_one() -> None:
+    keys = {"api_keys": "me:sesame", "admin_api_key": "boss"}
+    async with Upstream() as up, running(backend=[backend_of(up.url)], **keys) as daemon:
+        async with daemon.client() as client:
+
+            async def status(path: str, key: str | None) -> int:
+                headers = {"Authorization": f"Bearer {key}"} if key else {}
+                return (await client.get(path, headers=headers)).status_code
+
+            assert await status("/admin/decisions", None) == 401
+            assert await status("/admin/decisions", "sesame") == 401
+            assert await status("/admin/decisions", "boss") == 200
+            assert await status("/v1/models", "sesame") == 200
+            assert await status("/v1/models", "boss") == 200
+            assert await status("/v1/models", "other") == 401
+            assert await status("/health", None) == 200
+
+
+async def test_a_backend_that_comes_back_is_listed_again() -> None:
+    up = Upstream()
+    await up.start()
+    async with running(backend=[backend_of(up.url)]) as daemon:
+        await up.stop()
+        await daemon.engine.catalogue.refresh()
+        assert daemon.engine.catalogue.models == ()
+        await up.start()
+        await daemon.engine.catalogue.refresh()
+        assert [model.id for model in daemon.engine.catalogue.models] == ["a"]
+        await up.stop()
+
+
+async def test_many_requests_at_once_are_all_answered() -> None:
+    async with Upstream() as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+
+            async def one(number: int) -> int:
+                body: dict[str, Any] = {"model": "smarterrouter/main", "messages": HELLO}
+                body["stream"] = number % 2 == 0
+                return (await client.post("/v1/chat/completions", json=body)).status_code
+
+            statuses = await asyncio.gather(*(one(number) for number in range(64)))
+    assert set(statuses) == {200}
