@@ -75,7 +75,6 @@ class Wire:
     async def aclose(self) -> None:
         if self._session:
             await self._session.close()
-            await asyncio.sleep(0)  # for its connections to notice, and tell whoever reads
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, target: Target) -> AsyncIterator[Blocks]:
@@ -296,7 +295,7 @@ async def _whole_events(
             block = feed(data)
     except aiohttp.SocketTimeoutError:
         raise BackendTimeout(f"{target.who} sent nothing for {stall_s:g} s.") from None
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, RuntimeError) as error:  # RuntimeError: we were closed meanwhile
         raise BackendError(f"{target.who} broke off in the middle of its answer.") from error
     await _free_connection(response)
 

@@ -29,18 +29,26 @@ def _words(process: psutil.Process) -> str:
 async def child(folder: Path, timeout_s: float = 5.0) -> psutil.Process:
     """The only process for ``folder``, as soon as there is one."""
     async with asyncio.timeout(timeout_s):
-        while not (found := children(folder)):
+        while not (found := children(folder)):  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.01)
     [process] = found
     return process
 
 
-def survivors(folder: Path, timeout_s: float) -> list[psutil.Process]:
-    """Who is left when all are gone or time is up."""
+def survivors(folder: Path, *known: psutil.Process, timeout_s: float) -> list[psutil.Process]:
+    """Who is left, of ``known`` and of all for ``folder``, when all are gone or time is up."""
     until = time.monotonic() + timeout_s
-    while (found := children(folder)) and time.monotonic() < until:
+    while (found := [*filter(alive, known), *children(folder)]) and time.monotonic() < until:
         time.sleep(0.02)
     return found
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs; a zombie that nobody has asked for its exit code does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def key_of(process: psutil.Process) -> str:

@@ -13,6 +13,7 @@ import gguf
 
 def split(model: Path, directory: Path, shards: int = 2) -> list[Path]:
     """Writes the model's shards into ``directory``; the metadata is all in the first."""
+    directory.mkdir(exist_ok=True)
     reader = gguf.GGUFReader(model)
     each = -(-len(reader.tensors) // shards)
     architecture = reader.fields["general.architecture"].contents()

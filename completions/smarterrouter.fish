@@ -1,0 +1,1 @@
+complete --command smarterrouter --no-files --arguments "(env _SMARTERROUTER_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) smarterrouter)" --condition "env _SMARTERROUTER_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) smarterrouter"
