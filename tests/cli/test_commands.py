@@ -58,7 +58,13 @@ def test_help_names_the_commands() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["route"], ["route", " "], ["serve", "--port", "abc"], ["nonsense"], ["serve", "--port", "-1"]],
+    [
+        ["route"],
+        ["route", " "],
+        ["serve", "--port", "abc"],
+        ["nonsense"],
+        ["serve", "--port", "-1"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     result = runner.invoke(app, arguments)

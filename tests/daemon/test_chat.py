@@ -56,7 +56,10 @@ def said(text: str) -> str:
 
 
 async def test_a_stream_passes_byte_for_byte_when_nothing_changes() -> None:
-    async with Upstream(Stream(["Hé", "llo"])) as up, running(backend=[backend_of(up.url)]) as daemon:
+    async with (
+        Upstream(Stream(["Hé", "llo"])) as up,
+        running(backend=[backend_of(up.url)]) as daemon,
+    ):
         through = await post(daemon, ask(stream=True))
         async with httpx.AsyncClient(trust_env=False) as client:
             direct = await client.post(
@@ -357,7 +360,10 @@ async def test_an_image_goes_to_a_model_that_can_see() -> None:
         async with running(backend=[backend_of(up.url)]) as daemon:
             picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
             content = [{"type": "text", "text": "What is this?"}, picture]
-            body = {"model": "smarterrouter/main", "messages": [{"role": "user", "content": content}]}
+            body = {
+                "model": "smarterrouter/main",
+                "messages": [{"role": "user", "content": content}],
+            }
             answer = await post(daemon, body)
             refused = await post(daemon, {**body, "model": "blind"})
     assert answer.headers["x-smarterrouter-model"] == "seeing"

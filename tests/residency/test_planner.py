@@ -289,7 +289,9 @@ class Residents(RuleBasedStateMachine):
         holding = {model for model in map(ref, SIZES) if self.plan.ledger.share_of(model)}
         resident = set(self.plan.resident())
         assert holding == resident
-        assert {m for m, s in self.plan.resident().items() if s is Residency.LOADING} == self.loading
+        assert {
+            m for m, s in self.plan.resident().items() if s is Residency.LOADING
+        } == self.loading
 
     @invariant()
     def leases_are_counted(self) -> None:

@@ -1,6 +1,6 @@
 """Writes the shell completions, as the installed command prints them.
 
-    python -m tests.support.completions completions
+python -m tests.support.completions completions
 """
 
 from __future__ import annotations

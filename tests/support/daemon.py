@@ -50,7 +50,11 @@ async def running(**settings: Any) -> AsyncIterator[Running]:
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(engine), log_config=None, ws="none", lifespan="on", timeout_graceful_shutdown=2
+            create_app(engine),
+            log_config=None,
+            ws="none",
+            lifespan="on",
+            timeout_graceful_shutdown=2,
         )
     )
     server.capture_signals = _no_signals  # type: ignore[method-assign]
