@@ -26,6 +26,7 @@ from smarterrouter.errors import (
     BadRequest,
     PayloadTooLarge,
     SmarterRouterError,
+    Unavailable,
 )
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,13 @@ class ModelRoutes:
         except SmarterRouterError as error:
             await reply.error(error, [])
             return
+        try:
+            await self._attended(request, receive, reply)
+        except asyncio.CancelledError:
+            await reply.error(Unavailable("smarterrouter is shutting down."), [])
+
+    async def _attended(self, request: ChatRequest, receive: Receive, reply: Reply) -> None:
+        """Answer for as long as the client is there."""
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(_watch(receive, reply))

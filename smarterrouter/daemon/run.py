@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -46,6 +47,8 @@ def run(settings: Settings, after_start: AfterStart | None = None) -> None:
             timeout_graceful_shutdown=FAREWELL_S,
         )
     )
+    # uvicorn raises the signal once more when it has finished: being told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     address = _address(settings.host, listener.getsockname()[1])
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, listener, engine, address, after_start))

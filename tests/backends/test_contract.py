@@ -79,7 +79,7 @@ class Site(ABC):
     async def silent(self, within_s: float) -> None:
         """Wait until nothing is being made any more."""
         async with asyncio.timeout(within_s):
-            while await self.generating():  # noqa: ASYNC110 (another process)
+            while await self.generating():
                 await asyncio.sleep(0.01)
 
     @abstractmethod
@@ -432,7 +432,8 @@ async def test_closing_ends_what_is_running_and_may_be_done_twice(site: Site) ->
     model = await ready(backend, site.endless)
     async with backend.stream(endless(model), model) as answer:
         assert await anext(answer)
-        await backend.aclose()
+        async with asyncio.timeout(5):
+            await backend.aclose()
         with pytest.raises(BackendError):
             await drained(answer)
     await backend.aclose()

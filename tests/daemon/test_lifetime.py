@@ -114,7 +114,6 @@ def test_a_daemon_told_to_stop_ends_its_children_and_goes_quietly(
     assert "Traceback" not in daemon.log.read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="uvicorn raises the signal once more when it has finished")
 def test_a_daemon_told_to_stop_exits_with_0(daemon: Process) -> None:
     daemon.process.terminate()
     assert daemon.process.wait(15) == 0
@@ -163,7 +162,6 @@ def test_a_daemon_told_to_stop_during_a_stream_is_gone_within_15_seconds(stopped
     assert stopped.left == []
 
 
-@pytest.mark.xfail(strict=True, reason="the stream is cut off, and the log shows a traceback")
 def test_a_stream_that_has_to_end_with_the_daemon_says_so(stopped: Stopped) -> None:
     assert stopped.problem is None
     assert stopped.lines[-1] == "data: [DONE]" or stopped.lines[-2] == "event: error"

@@ -29,7 +29,7 @@ def _words(process: psutil.Process) -> str:
 async def child(folder: Path, timeout_s: float = 5.0) -> psutil.Process:
     """The only process for ``folder``, as soon as there is one."""
     async with asyncio.timeout(timeout_s):
-        while not (found := children(folder)):  # noqa: ASYNC110 (another process)
+        while not (found := children(folder)):
             await asyncio.sleep(0.01)
     [process] = found
     return process

@@ -135,9 +135,9 @@ class ManagedBackend:
 
     async def aclose(self) -> None:
         self._children.clear()
+        await self._wire.aclose()  # first: llama-server does not go while it is answering
         limit = self._options.stop_timeout_s
         await asyncio.gather(*(child.end(limit) for child in self._processes))
-        await self._wire.aclose()
 
     async def _start(self, made: Recipe) -> Child:
         name, port, key = made.entry.name, free_port(), secrets.token_urlsafe(24)
