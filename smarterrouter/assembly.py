@@ -11,7 +11,7 @@ from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOption
 from smarterrouter.backends.managed.recipe import Recipe
 from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.completion import Completions, VirtualModel
+from smarterrouter.completion import Completions
 from smarterrouter.config import BackendSettings, Settings
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 from smarterrouter.domain.ports import Backend
@@ -28,7 +28,6 @@ from smarterrouter.routing.seconds import Standing, load_seconds
 REFRESH_S = 60.0
 BUDGET_SHARE = 0.9
 HOST_BUFFER_GB = 0.5
-FAST_PREFERENCE, QUALITY_PREFERENCE = 0.1, 0.9
 DEVICE = "ram"
 
 
@@ -45,8 +44,8 @@ class Engine:
     def __init__(self, settings: Settings, backends: dict[str, Backend] | None = None) -> None:
         self.settings = settings
         self.backends = backends if backends is not None else build_backends(settings)
-        virtual = virtual_models(settings)
-        self.catalogue = Catalogue(self.backends, [model.id for model in virtual])
+        virtual = settings.virtual_models
+        self.catalogue = Catalogue(self.backends, list(virtual))
         self.ledger = VramLedger({DEVICE: host_limit(settings)})
         self._default_bytes = int(settings.vram.default_estimate_gb * 1e9)
         self._estimates: dict[ModelRef, tuple[Recipe | None, Share]] = {}
@@ -156,16 +155,6 @@ def single_backend(settings: Settings) -> list[BackendSettings]:
             models_dir=settings.models_dir,
             models_preset=settings.models_preset,
         )
-    ]
-
-
-def virtual_models(settings: Settings) -> list[VirtualModel]:
-    """The names that stand for 'whichever is best', the configurable one first."""
-    main = settings.external_model_name
-    return [
-        VirtualModel(main, settings.quality_preference),
-        VirtualModel("smarterrouter/fast", FAST_PREFERENCE),
-        VirtualModel("smarterrouter/quality", QUALITY_PREFERENCE),
     ]
 
 

@@ -15,14 +15,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from smarterrouter.backends.catalogue import Catalogue
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.decision import Candidate, PromptFeatures, RouteDecision
-from smarterrouter.domain.models import Model, ModelProfile
-from smarterrouter.domain.ports import Blocks, Leases
+from smarterrouter.domain.models import Model
+from smarterrouter.domain.ports import Backend, Blocks, Leases
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -53,8 +55,7 @@ StandingOf = Callable[[Model], Standing]
 """How a model stands now: resident or not, and what bringing it in would cost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An answer whose first event has come. ``blocks`` are as in ``ports.Blocks``."""
 
     decision: RouteDecision
@@ -72,16 +73,12 @@ class Walk:
     failures: list[tuple[Candidate, SmarterRouterError]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class VirtualModel:
-    """A name that stands for 'whichever is best', with its own quality preference."""
-
-    id: str
-    quality_preference: float
-
-
 class Completions:
-    """Everything that answers requests, put together by ``assembly``."""
+    """Everything that answers requests, put together by ``assembly``.
+
+    ``virtual`` are the names that stand for 'whichever is best', each with its own quality
+    preference; ``policy`` is for requests that name a real model.
+    """
 
     def __init__(
         self,
@@ -89,26 +86,24 @@ class Completions:
         leases: Leases,
         standing: StandingOf,
         policy: Policy,
-        virtual: Sequence[VirtualModel],
-        profiles: Mapping[str, ModelProfile] | None = None,
+        virtual: Mapping[str, float],
     ) -> None:
         self.catalogue = catalogue
-        self.virtual = {model.id: model for model in virtual}
+        self.virtual = virtual
         self.decisions: deque[RouteDecision] = deque(maxlen=DECISIONS_KEPT)
         self._leases = leases
         self._standing = standing
         self._policy = policy
-        self._profiles = profiles if profiles is not None else {}
 
     def decide(self, request: ChatRequest) -> RouteDecision:
         """The decision for a request, kept nowhere. Raises ``ModelNotFound``."""
         seen = features(request.messages, needs=request.needs, max_tokens=request.max_tokens)
-        virtual = self.virtual.get(request.model)
-        if virtual is None:
+        preference = self.virtual.get(request.model)
+        if preference is None:
             return self._by_name(self.catalogue.find(request.model), seen)
-        policy = Policy(virtual.quality_preference, self._policy.quality)
+        policy = Policy(preference, self._policy.quality)
         contenders = [self._contender(model) for model in self.catalogue.models]
-        return route(seen, contenders, policy, virtual.id)
+        return route(seen, contenders, policy, request.model)
 
     @asynccontextmanager
     async def complete(self, request: ChatRequest, walk: Walk) -> AsyncIterator[Answer]:
@@ -119,28 +114,28 @@ class Completions:
         decision = walk.decision = self.decide(request)
         self.decisions.append(decision)
         for candidate in decision.candidates:
-            walk.trying, walk.leased = candidate, False
-            async with AsyncExitStack() as held:
-                try:
-                    blocks = await self._ask(request, candidate, walk, held)
-                except CASCADING as error:
-                    walk.failures.append((candidate, error))
-                    log.warning("%s did not answer: %s", candidate.model, error.message)
-                    continue
-                yield Answer(decision, candidate, blocks)
-                return
+            walk.trying, walk.leased, answered = candidate, False, False
+            try:
+                model, backend = self._place(candidate)
+                async with self._leases.lease(candidate.ref, request.caller):
+                    walk.leased = True
+                    async with backend.stream(request, model) as blocks:
+                        answered = True
+                        yield Answer(decision, candidate, blocks)
+                        return
+            except CASCADING as error:
+                if answered:
+                    raise
+                walk.failures.append((candidate, error))
+                log.warning("%s did not answer: %s", candidate.model, error.message)
         raise self._verdict(decision, walk)
 
-    async def _ask(
-        self, request: ChatRequest, candidate: Candidate, walk: Walk, held: AsyncExitStack
-    ) -> Blocks:
+    def _place(self, candidate: Candidate) -> tuple[Model, Backend]:
+        """The model as it is now, and where it runs. Raises ``ModelNotFound`` if it has gone."""
         model = self.catalogue.by_ref(candidate.ref)
         if model is None:
             raise ModelNotFound(f"{candidate.model} is no longer there.", param="model")
-        await held.enter_async_context(self._leases.lease(candidate.ref, request.caller))
-        walk.leased = True
-        backend = self.catalogue.backends[candidate.ref.backend]
-        return await held.enter_async_context(backend.stream(request, model))
+        return model, self.catalogue.backends[candidate.ref.backend]
 
     def outlook(self, walk: Walk) -> str:
         """What a waiting client is waiting for, in a few words."""
@@ -163,7 +158,7 @@ class Completions:
         raise BadRequest(f"{model.id} cannot answer this: {reason}.", param="model", code=code)
 
     def _contender(self, model: Model) -> Contender:
-        return Contender(model, self._standing(model), self._profiles.get(model.id))
+        return Contender(model, self._standing(model))
 
     def _verdict(self, decision: RouteDecision, walk: Walk) -> SmarterRouterError:
         """What to tell a client whom nobody answered."""

@@ -28,6 +28,7 @@ from smarterrouter.errors import ConfigError
 FILE_NAME = "smarterrouter.toml"
 PREFIX = "ROUTER_"
 LOOPBACK = ("127.", "::1", "localhost")
+FAST_PREFERENCE, QUALITY_PREFERENCE = 0.1, 0.9
 
 Kind = Literal["managed", "openai"]
 
@@ -151,6 +152,28 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what ``load`` has put together counts."""
         return (init_settings,)
+
+    @property
+    def virtual_models(self) -> dict[str, float]:
+        """The names that stand for 'whichever is best', with the quality preference of each."""
+        return {
+            self.external_model_name: self.quality_preference,
+            "smarterrouter/fast": FAST_PREFERENCE,
+            "smarterrouter/quality": QUALITY_PREFERENCE,
+        }
+
+    @property
+    def own_key(self) -> str | None:
+        """A key that opens every door of a daemon with these settings."""
+        if self.admin_api_key:
+            return self.admin_api_key.get_secret_value()
+        return next(iter(self.keys.values()), None)
+
+    def address(self, port: int | None = None) -> str:
+        """Where to reach a daemon with these settings; ``port`` where it had to choose one."""
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        host = f"[{shown}]" if ":" in shown else shown
+        return f"http://{host}:{port or self.port}"
 
     @property
     def keys(self) -> dict[str, str]:

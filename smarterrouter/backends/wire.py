@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import msgspec
+from msgspec import Struct
 from yarl import URL
 
 from smarterrouter.backends.refusals import error_in, refusal
@@ -53,8 +54,7 @@ class Timeouts:
     stall_s: float = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where a request goes: ``model`` is the server's name for it, ``shown_as`` ours."""
 
     url: str

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smarterrouter.domain.chat import ChatRequest, Endpoint, Message
-from smarterrouter.domain.models import Capability
+from smarterrouter.domain.chat import ChatRequest, Message, asking
 from smarterrouter.errors import ConfigError, SmarterRouterError, Unavailable
 
 if TYPE_CHECKING:
@@ -28,13 +27,13 @@ def ask_daemon(
     """
     import httpx
 
-    address = (url or f"http://{_host(settings.host)}:{settings.port}").rstrip("/")
+    address = (url or settings.address()).rstrip("/")
     given = {key: value for key, value in question.items() if value is not None}
     try:
         answer = httpx.get(
             f"{address}/admin/explain",
             params=given,
-            headers=_headers(settings),
+            headers={"Authorization": f"Bearer {settings.own_key}"} if settings.own_key else {},
             timeout=DAEMON_TIMEOUT_S,
             trust_env=False,
         )
@@ -75,28 +74,12 @@ def from_profiles(path: Path, settings: Settings) -> Decide:
 
 def as_request(question: dict[str, Any], settings: Settings) -> ChatRequest:
     """The question as the request it stands for."""
-    needs = {Capability.CHAT}
-    needs |= {Capability.VISION} if question.get("image") else set()
-    needs |= {Capability.TOOLS} if question.get("tools") else set()
-    return ChatRequest(
-        endpoint=Endpoint.CHAT,
+    return asking(
+        question.get("messages") or (Message("user", question["prompt"]),),
         model=question.get("model") or settings.external_model_name,
-        stream=False,
-        messages=question.get("messages") or (Message("user", question["prompt"]),),
-        needs=frozenset(needs),
-        fields={},
+        image=bool(question.get("image")),
+        tools=bool(question.get("tools")),
     )
-
-
-def _headers(settings: Settings) -> dict[str, str]:
-    if settings.admin_api_key:
-        return {"Authorization": f"Bearer {settings.admin_api_key.get_secret_value()}"}
-    key = next(iter(settings.keys.values()), None)
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _host(bound: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(bound, bound)  # noqa: S104
 
 
 def _read(status: int, text: str, address: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Pool:
     def __init__(self, file: ProfileFile, settings: Settings) -> None:
         grouped = [(item.group or classify(item.prompt), item) for item in file.evidence]
         self._quality = ProfiledQuality(grouped)
-        self._settings = settings
+        self._virtual, self._usual = settings.virtual_models, settings.quality_preference
         self._contenders = [
             Contender(model, Standing(resident=True), file.profiles[model.id])
             for model in file.models
@@ -38,21 +38,10 @@ class Pool:
     def decide(self, request: ChatRequest) -> RouteDecision:
         """The decision; a real model's id leaves that one candidate. Raises ``ModelNotFound``."""
         seen = features(request.messages, needs=request.needs, max_tokens=request.max_tokens)
-        preference = self._preference(request.model)
-        contenders = self._contenders
-        if preference is None:
-            contenders = [c for c in contenders if c.model.id == request.model]
-            if not contenders:
-                raise ModelNotFound(f"The profile file has no model '{request.model}'.")
-        policy = Policy(
-            self._settings.quality_preference if preference is None else preference, self._quality
-        )
-        return route(seen, contenders, policy, request.model if preference is not None else None)
-
-    def _preference(self, name: str) -> float | None:
-        from smarterrouter.assembly import virtual_models
-
-        known = {
-            virtual.id: virtual.quality_preference for virtual in virtual_models(self._settings)
-        }
-        return known.get(name)
+        preference = self._virtual.get(request.model)
+        if preference is not None:
+            return route(seen, self._contenders, Policy(preference, self._quality), request.model)
+        named = [c for c in self._contenders if c.model.id == request.model]
+        if not named:
+            raise ModelNotFound(f"The profile file has no model '{request.model}'.")
+        return route(seen, named, Policy(self._usual, self._quality))

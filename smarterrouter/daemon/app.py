@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar, MediaType, Request, Response, asgi, get
+from litestar import Litestar, MediaType, Request, Response, get
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from smarterrouter import __version__
 from smarterrouter.assembly import Engine
@@ -19,15 +19,17 @@ from smarterrouter.daemon import listing
 from smarterrouter.daemon.auth import Keys
 from smarterrouter.daemon.company import WaitPolicy
 from smarterrouter.daemon.openai_routes import ModelRoutes
-from smarterrouter.domain.chat import ChatRequest, Endpoint, Message
-from smarterrouter.domain.models import Capability
+from smarterrouter.domain.chat import Endpoint, Message, asking
 from smarterrouter.errors import BadRequest, SmarterRouterError
 
 log = logging.getLogger(__name__)
 
 
-def create_app(engine: Engine) -> Litestar:
-    """The ASGI application around an engine, which lives as long as the application does."""
+def create_app(engine: Engine) -> ASGIApp:
+    """The ASGI application around an engine, which lives as long as the application does.
+
+    The routes to a model stand in front of Litestar: they are the hot path, and raw ASGI anyway.
+    """
     settings = engine.settings
     admin = settings.admin_api_key
     keys = Keys(settings.keys, admin.get_secret_value() if admin else None)
@@ -41,12 +43,8 @@ def create_app(engine: Engine) -> Litestar:
         if request.url.path != "/health":
             keys.caller(request.scope)
 
-    return Litestar(
-        route_handlers=[
-            *_model_routes(engine, keys),
-            *_listing_routes(engine),
-            *_admin_routes(engine),
-        ],
+    rest = Litestar(
+        route_handlers=[*_listing_routes(engine), *_admin_routes(engine)],
         lifespan=[lifespan],
         before_request=knock,
         exception_handlers={
@@ -57,30 +55,27 @@ def create_app(engine: Engine) -> Litestar:
         logging_config=None,
         openapi_config=None,
     )
+    to_models = _model_routes(engine, keys)
+    endpoints = {f"/v1/{endpoint.value}": endpoint for endpoint in Endpoint}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = endpoints.get(scope.get("path", "").removesuffix("/"))
+        if endpoint is None:
+            await rest(scope, receive, send)
+        else:
+            await to_models.serve(endpoint, scope, receive, send)
+
+    return app
 
 
-def _model_routes(engine: Engine, keys: Keys) -> list[Any]:
+def _model_routes(engine: Engine, keys: Keys) -> ModelRoutes:
     settings = engine.settings
-    routes = ModelRoutes(
+    return ModelRoutes(
         engine.completions,
         keys,
         WaitPolicy(settings.wait.comment_s, settings.wait.as_reasoning),
         int(settings.max_body_mb * 1e6),
     )
-
-    @asgi("/v1/chat/completions", copy_scope=False)
-    async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-        await routes.serve(Endpoint.CHAT, scope, receive, send)
-
-    @asgi("/v1/completions", copy_scope=False)
-    async def completions(scope: Scope, receive: Receive, send: Send) -> None:
-        await routes.serve(Endpoint.COMPLETIONS, scope, receive, send)
-
-    @asgi("/v1/embeddings", copy_scope=False)
-    async def embeddings(scope: Scope, receive: Receive, send: Send) -> None:
-        await routes.serve(Endpoint.EMBEDDINGS, scope, receive, send)
-
-    return [chat_completions, completions, embeddings]
 
 
 def _listing_routes(engine: Engine) -> list[Any]:
@@ -114,17 +109,8 @@ def _admin_routes(engine: Engine) -> list[Any]:
     ) -> dict[str, object]:
         if not prompt.strip():
             raise BadRequest("'prompt' is empty.", param="prompt")
-        needs = {Capability.CHAT}
-        needs |= {Capability.VISION} if image else set()
-        needs |= {Capability.TOOLS} if tools else set()
-        request = ChatRequest(
-            endpoint=Endpoint.CHAT,
-            model=model or engine.settings.external_model_name,
-            stream=False,
-            messages=(Message("user", prompt),),
-            needs=frozenset(needs),
-            fields={},
-        )
+        name = model or engine.settings.external_model_name
+        request = asking([Message("user", prompt)], model=name, image=image, tools=tools)
         return {"schema": 1, "decision": engine.completions.decide(request).as_json()}
 
     @get("/admin/decisions", sync_to_thread=False)

@@ -28,10 +28,6 @@ class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _messages = msgspec.json.Decoder(list[_Message])
 _texts = msgspec.json.Decoder(str | list[Any])
@@ -45,7 +41,6 @@ def decode(body: bytes, endpoint: Endpoint, caller: str) -> ChatRequest:
         raise BadRequest(f"The body is not a JSON object: {error}.") from None
     messages = _conversation(fields, endpoint)
     stream = _read(fields, "stream", bool | None) or False
-    options = _read(fields, "stream_options", _StreamOptions | None)
     return ChatRequest(
         endpoint=endpoint,
         model=_model(fields),
@@ -54,7 +49,6 @@ def decode(body: bytes, endpoint: Endpoint, caller: str) -> ChatRequest:
         needs=_needs(fields, endpoint, messages),
         fields=fields,
         max_tokens=_max_tokens(fields),
-        include_usage=bool(options and options.include_usage),
         caller=caller,
     )
 

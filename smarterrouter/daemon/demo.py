@@ -40,10 +40,7 @@ async def show(address: str, settings: Settings) -> None:
         "max_tokens": 60,
         "temperature": 0,
     }
-    key = next(iter(settings.keys.values()), None) or (
-        settings.admin_api_key.get_secret_value() if settings.admin_api_key else None
-    )
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Authorization": f"Bearer {settings.own_key}"} if settings.own_key else {}
     async with httpx.AsyncClient(
         base_url=address, headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=False
     ) as client:

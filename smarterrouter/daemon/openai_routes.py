@@ -13,6 +13,7 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 
 from smarterrouter.completion import Answer, Completions, Walk
+from smarterrouter.daemon.attendance import Attendance
 from smarterrouter.daemon.auth import Keys
 from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.company import Company, WaitPolicy
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class HungUp(Exception):
-    """The client has gone."""
+    """The client has gone before its request was whole."""
 
 
 class MethodNotAllowed(BadRequest):
@@ -63,18 +64,12 @@ class ModelRoutes:
             await reply.error(error, [])
             return
         try:
-            await self._attended(request, receive, reply)
-        except asyncio.CancelledError:
-            await reply.error(Unavailable("smarterrouter is shutting down."), [])
-
-    async def _attended(self, request: ChatRequest, receive: Receive, reply: Reply) -> None:
-        """Answer for as long as the client is there."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(_watch(receive, reply))
+            with Attendance(receive, reply) as client:
                 await self._answer(request, reply)
-                watcher.cancel()
-        except* HungUp:
+        except asyncio.CancelledError:
+            if not reply.done:
+                await reply.error(Unavailable("smarterrouter is shutting down."), [])
+        if client.gone:
             log.info("%s hung up", request.caller)
 
     async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> ChatRequest:
@@ -112,24 +107,19 @@ class ModelRoutes:
                     await _stream(answer, reply)
                 else:
                     await _collect(answer, reply, request.endpoint)
-        except SmarterRouterError as error:
-            await company.end()
-            await reply.error(error, _decided(walk))
         except Exception as error:
             await company.end()
-            log.exception("a request failed in a way nobody foresaw")
-            told = SmarterRouterError(f"smarterrouter itself failed: {type(error).__name__}.")
-            await reply.error(told, _decided(walk))
+            await reply.error(_told(error), _decided(walk))
         finally:
             await company.end()
 
 
-async def _watch(receive: Receive, reply: Reply) -> None:
-    """Raises ``HungUp`` when the client goes before its response is complete."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not reply.done:
-        raise HungUp
+def _told(error: Exception) -> SmarterRouterError:
+    """What the client hears of a failure."""
+    if isinstance(error, SmarterRouterError):
+        return error
+    log.error("a request failed in a way nobody foresaw", exc_info=error)
+    return SmarterRouterError(f"smarterrouter itself failed: {type(error).__name__}.")
 
 
 async def _stream(answer: Answer, reply: Reply) -> None:

@@ -51,11 +51,15 @@ class Reply:
         await self._start(200, [kind, *quiet, *headers])
 
     async def block(self, block: bytes) -> None:
-        await self._body(block, more=True)
+        """One run of whole events; the one that says ``[DONE]`` ends the response."""
+        self.done = sse.DONE in block[-16:]
+        await self._body(block, more=not self.done)
 
     async def close_stream(self) -> None:
-        self.done = True
-        await self._body(b"", more=False)
+        """End the response, if nothing that was sent has ended it."""
+        if not self.done:
+            self.done = True
+            await self._body(b"", more=False)
 
     async def _start(self, status: int, headers: Headers) -> None:
         await self._send(

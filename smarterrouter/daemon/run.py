@@ -49,7 +49,7 @@ def run(settings: Settings, after_start: AfterStart | None = None) -> None:
     )
     # uvicorn raises the signal once more when it has finished: being told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    address = _address(settings.host, listener.getsockname()[1])
+    address = settings.address(listener.getsockname()[1])
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, listener, engine, address, after_start))
 
@@ -134,9 +134,3 @@ class _JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
-
-
-def _address(host: str, port: int) -> str:
-    """The address for people: of this machine when bound to all of its interfaces."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"

@@ -6,11 +6,10 @@ so that what we do not understand reaches the backend unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from smarterrouter.domain.models import Capability
 
@@ -23,8 +22,7 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One message: who speaks and the text alone. Images are counted, not kept."""
 
     role: str
@@ -32,8 +30,7 @@ class Message:
     images: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True):
     """One decoded request. ``caller`` is the API key's name, or the client's address."""
 
     endpoint: Endpoint
@@ -43,5 +40,14 @@ class ChatRequest:
     needs: frozenset[Capability]
     fields: Mapping[str, Raw]
     max_tokens: int | None = None
-    include_usage: bool = False
     caller: str = "local"
+
+
+def asking(
+    messages: Sequence[Message], *, model: str, image: bool = False, tools: bool = False
+) -> ChatRequest:
+    """A chat request that is only decided about, never sent."""
+    needs = {Capability.CHAT}
+    needs |= {Capability.VISION} if image else set()
+    needs |= {Capability.TOOLS} if tools else set()
+    return ChatRequest(Endpoint.CHAT, model, False, tuple(messages), frozenset(needs), {})

@@ -5,8 +5,9 @@ Only the shape lives here; ``routing`` makes them, and everybody else prints the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from smarterrouter.domain.models import Capability, ModelRef
 
@@ -17,8 +18,7 @@ class Difficulty(StrEnum):
     HARD = "hard"
 
 
-@dataclass(frozen=True, slots=True)
-class PromptFeatures:
+class PromptFeatures(Struct, frozen=True):
     """What routing knows of a prompt before any model sees it.
 
     ``difficulty_score`` runs from 0 (trivial) to 1 (expert); ``prompt_tokens`` is an
@@ -35,8 +35,7 @@ class PromptFeatures:
     needs: frozenset[Capability] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreTerm:
+class ScoreTerm(Struct, frozen=True):
     """One addend of a candidate's score. ``basis`` says why, when it is put into words."""
 
     name: str
@@ -49,8 +48,7 @@ class ScoreTerm:
         return str(self.basis)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A model that could answer. ``score`` is exactly the sum of its terms.
 
     ``quality`` is the estimated probability (0..1) of a good answer; ``expected_seconds``
@@ -80,8 +78,7 @@ class Candidate:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """A model that could not answer this prompt at all, and why."""
 
     ref: ModelRef
@@ -89,8 +86,7 @@ class Rejection:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RouteDecision:
+class RouteDecision(Struct, frozen=True):
     """The order in which models are tried for one prompt, best first."""
 
     id: str

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
+
 
 class Capability(StrEnum):
     """What a model can do (first group) or what a backend can do with its models (second)."""
@@ -22,8 +24,7 @@ class Capability(StrEnum):
     UNLOAD = "unload"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ModelRef:
+class ModelRef(Struct, frozen=True, order=True):
     """One model on one backend: ``name`` is what that backend calls it."""
 
     backend: str

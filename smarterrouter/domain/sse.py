@@ -42,6 +42,8 @@ def split(block: bytes) -> Iterator[bytes]:
 
 def data_of(event: bytes) -> bytes | None:
     """The event's data, its lines joined; ``None`` for a comment or an event without any."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line[:5] == b"data:"]
     return b"\n".join(lines) if lines else None
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from smarterrouter.domain.models import ModelRef
 from smarterrouter.errors import BackendError, InsufficientVram, Overloaded, SmarterRouterError
 from smarterrouter.residency.eviction import Resident, victims
@@ -31,8 +33,7 @@ FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """One request's place in the queue. ``since`` is when it came, in clock seconds."""
 
     id: int
@@ -41,24 +42,20 @@ class Ticket:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     ticket: Ticket
     error: SmarterRouterError
 
 
-@dataclass(frozen=True, slots=True)
-class StartLoad:
+class StartLoad(Struct, frozen=True):
     model: ModelRef
 
 
-@dataclass(frozen=True, slots=True)
-class StartUnload:
+class StartUnload(Struct, frozen=True):
     model: ModelRef
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
 
 from smarterrouter.domain.models import Footprint, ModelRef
 from smarterrouter.domain.ports import Backend, Clock
@@ -35,11 +33,22 @@ Placement = Callable[[ModelRef, Footprint], Share]
 """On which devices a footprint lies."""
 
 
-@dataclass(frozen=True, slots=True)
 class HeldLease:
-    """One in-flight use of a ready model."""
+    """One in-flight use of a model: entering waits until it is ready, leaving gives it back."""
 
-    model: ModelRef
+    __slots__ = ("_caller", "_scheduler", "model")
+
+    def __init__(self, scheduler: Scheduler, model: ModelRef, caller: str) -> None:
+        self.model = model
+        self._scheduler = scheduler
+        self._caller = caller
+
+    async def __aenter__(self) -> HeldLease:
+        await self._scheduler.admit(self.model, self._caller)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._scheduler.release(self.model)
 
 
 class Scheduler:
@@ -79,14 +88,29 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    @asynccontextmanager
-    async def lease(self, model: ModelRef, caller: str) -> AsyncIterator[HeldLease]:
+    def lease(self, model: ModelRef, caller: str) -> HeldLease:
         """Hold the model ready for the length of the block; see ``ports.Leases``."""
-        await self._admit(Ticket(next(self._ids), model, caller, self._clock.now()))
+        return HeldLease(self, model, caller)
+
+    async def admit(self, model: ModelRef, caller: str) -> None:
+        """Return once the model may be used. A waiter that is cancelled leaves the queue."""
+        if self._closing:
+            raise Unavailable("smarterrouter is shutting down.")
+        ticket = Ticket(next(self._ids), model, caller, self._clock.now())
+        future = asyncio.get_running_loop().create_future()
+        self._futures[ticket.id] = future
         try:
-            yield HeldLease(model)
+            self._carry_out(self.planner.request(ticket))
+            await future
+        except asyncio.CancelledError:
+            self._abandon(ticket, future)
+            raise
         finally:
-            self._carry_out(self.planner.release(model, self._clock.now()))
+            del self._futures[ticket.id]
+
+    def release(self, model: ModelRef) -> None:
+        """The end of one use that ``admit`` granted."""
+        self._carry_out(self.planner.release(model, self._clock.now()))
 
     def lost(self, model: ModelRef, reason: str) -> None:
         """A backend noticed that a model went away by itself."""
@@ -106,21 +130,6 @@ class Scheduler:
         if seat is None or seat.state is not Residency.LOADING:
             return None
         return self._clock.now() - seat.since
-
-    async def _admit(self, ticket: Ticket) -> None:
-        """Return once the ticket is granted. A waiter that is cancelled leaves the queue."""
-        if self._closing:
-            raise Unavailable("smarterrouter is shutting down.")
-        future = asyncio.get_running_loop().create_future()
-        self._futures[ticket.id] = future
-        try:
-            self._carry_out(self.planner.request(ticket))
-            await future
-        except asyncio.CancelledError:
-            self._abandon(ticket, future)
-            raise
-        finally:
-            del self._futures[ticket.id]
 
     def _abandon(self, ticket: Ticket, future: asyncio.Future[None]) -> None:
         now = self._clock.now()

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from smarterrouter.domain.decision import (
     Candidate,
@@ -36,8 +37,7 @@ UNPROVEN_CHARGE = 0.2
 LEAST_ANSWER_TOKENS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
+class Contender(Struct, frozen=True):
     """A model, what was measured of it, and how it stands now."""
 
     model: Model
@@ -45,8 +45,7 @@ class Contender:
     profile: ModelProfile | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What the user wants. ``quality_preference`` runs from 0 (fast) to 1 (good)."""
 
     quality_preference: float = 0.5
@@ -151,16 +150,14 @@ def _speed_terms(seconds: Seconds | None, preference: float) -> tuple[ScoreTerm,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Hardness:
+class _Hardness(Struct, frozen=True):
     features: PromptFeatures
 
     def __str__(self) -> str:
         return f"{self.features.difficulty} prompt ({self.features.difficulty_score:.2f})"
 
 
-@dataclass(frozen=True, slots=True)
-class _Price:
+class _Price(Struct, frozen=True):
     preference: float
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ machine, but in the right order among its models, which is what a choice needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from smarterrouter.domain.decision import PromptFeatures
 from smarterrouter.domain.models import Model, ModelProfile
@@ -19,8 +19,7 @@ LOAD_BASE_S = 1.0
 BYTES_PER_PARAMETER = 0.6
 
 
-@dataclass(frozen=True, slots=True)
-class Seconds:
+class Seconds(Struct, frozen=True):
     """Expected seconds by part. ``source`` says whether they were measured or guessed by size."""
 
     queue: float
@@ -38,8 +37,7 @@ class Seconds:
         return f"{self.total:.1f} s ({before} + write {self.decode:.1f}; {self.source})"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How a model stands at this moment.
 
     ``load_s`` is what remains until it is loaded (0 when resident), ``room_s`` what it will

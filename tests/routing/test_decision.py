@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from smarterrouter.domain.decision import Difficulty, PromptFeatures
 from smarterrouter.domain.evidence import Evidence
@@ -45,7 +46,7 @@ def away(one: Model, load_s: float, room_s: float = 0.0) -> Contender:
 
 
 def chosen(contenders: list[Contender], preference: float = 0.5, **asked: object) -> str:
-    seen = replace(ASKED, **asked)  # type: ignore[arg-type]
+    seen = structs.replace(ASKED, **asked)  # type: ignore[arg-type]
     best = route(seen, contenders, Policy(preference)).chosen
     assert best
     return best.model
@@ -109,7 +110,7 @@ def test_an_unproven_capability_goes_behind_a_proven_one() -> None:
 def test_what_a_model_cannot_do_rejects_it_with_the_reason(
     given: Model, asked: dict[str, object], reason: str
 ) -> None:
-    seen = replace(ASKED, **asked)  # type: ignore[arg-type]
+    seen = structs.replace(ASKED, **asked)  # type: ignore[arg-type]
     decision = route(seen, [here(given)], Policy())
     assert decision.chosen is None
     [rejected] = decision.rejected
@@ -118,8 +119,8 @@ def test_what_a_model_cannot_do_rejects_it_with_the_reason(
 
 def test_a_short_answer_fits_where_a_long_one_would_not() -> None:
     tight = model("tight", context_length=120)
-    assert objection(tight, replace(ASKED, max_tokens=10)) is None
-    assert objection(tight, replace(ASKED, max_tokens=1000)) is not None
+    assert objection(tight, structs.replace(ASKED, max_tokens=10)) is None
+    assert objection(tight, structs.replace(ASKED, max_tokens=1000)) is not None
 
 
 def test_the_decision_says_why_in_a_sentence() -> None:
@@ -147,7 +148,7 @@ def test_candidates_come_best_first_and_their_terms_add_up(
         here(model(str(n), size)) if resident else away(model(str(n), size if known else None), s)
         for n, (size, resident, s, known) in enumerate(pool)
     ]
-    seen = replace(ASKED, difficulty_score=difficulty)
+    seen = structs.replace(ASKED, difficulty_score=difficulty)
     decision = route(seen, contenders, Policy(preference))
     scores = [candidate.score for candidate in decision.candidates]
     assert scores == sorted(scores, reverse=True)

@@ -17,9 +17,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import smarterrouter
 from smarterrouter.errors import BackendError, BackendTimeout
+
+if TYPE_CHECKING:
+    import httpx
 
 LINES_KEPT = 40
 LINES_SHOWN = 3
@@ -132,10 +136,9 @@ class Child:
         state = "It is still running." if code is None else f"Its process ended with {_exit(code)}."
         return f"{state} It said: {' | '.join(shown)}" if shown else state
 
-    async def _healthy(self, client: object) -> bool:
+    async def _healthy(self, client: httpx.AsyncClient) -> bool:
         import httpx
 
-        assert isinstance(client, httpx.AsyncClient)
         try:
             return (await client.get(self._health)).status_code == 200
         except httpx.HTTPError:

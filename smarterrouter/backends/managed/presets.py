@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,11 +140,12 @@ class Preset:
     stop_timeout: float | None = None
     flags: tuple[tuple[str, str | None], ...] = ()
 
-    def arguments(self) -> list[str]:
+    def arguments(self, *, without: Collection[str] = ()) -> list[str]:
         """``flags`` as they stand on a command line; the fields are the caller's to add."""
         words = []
         for name, value in self.flags:
-            words += [f"--{name}"] if value is None else [f"--{name}", value]
+            if name not in without:
+                words += [f"--{name}"] if value is None else [f"--{name}", value]
         return words
 
 

@@ -93,7 +93,7 @@ def server_command(binary: Path, made: Recipe, port: int) -> list[str]:
     words += ["--mmproj", str(made.entry.mmproj)] if made.entry.mmproj else []
     words += ["--n-gpu-layers", str(preset.n_gpu_layers)] if preset.n_gpu_layers is not None else []
     words += ["--threads", str(preset.threads)] if preset.threads else []
-    return words + _rest(made)
+    return words + preset.arguments(without=("batch-size", "ubatch-size"))
 
 
 def wheel_params(made: Recipe, port: int) -> dict[str, object]:
@@ -148,15 +148,6 @@ def find_server(named: Path | None) -> Path | None:
             "pip install 'smarterrouter[llamacpp]'."
         )
     return None
-
-
-def _rest(made: Recipe) -> list[str]:
-    """The preset's other flags; those that are decided above are left out."""
-    words: list[str] = []
-    for name, value in made.entry.preset.flags:
-        if name not in ("batch-size", "ubatch-size"):
-            words += [f"--{name}"] if value is None else [f"--{name}", value]
-    return words
 
 
 def _enum(kind: str, prefix: str, member: str) -> dict[str, list[str]]:

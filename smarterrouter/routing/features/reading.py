@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from smarterrouter.routing.features.cues import BIAS, FOREIGN, GROUPS, LEXICON, OPENING, Cue
 from smarterrouter.routing.features.shapes import (
     ASKING,
@@ -40,6 +42,10 @@ REPEAT_WEIGHT = 0.4
 STRONGEST = 2.6
 
 _WORD = re.compile(r"\w+")
+_SPELT = {"c++": "cplusplus", "c#": "csharp", "f#": "fsharp"}
+_SIGNED = re.compile(r"c\+\+|[cf]#", re.IGNORECASE)
+# ASCII text is cut by one look into this table: what is in no word is a space.
+_LOWERED = bytes(ord(c.lower()) if c.isalnum() or c == "_" else 32 for c in map(chr, range(256)))
 _LONGEST_OPENING = 12
 _FILLERS = (
     "please can could would will you i id im we want need like to me us help hi hello hey "
@@ -49,8 +55,7 @@ _FILLERS = (
 _FILLER = frozenset(_FILLERS.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What was found in one text: the part that was read, its words, the cues by name."""
 
     text: str
@@ -73,12 +78,11 @@ def strongest(scores: Mapping[str, float]) -> str:
 
 def words_of(text: str) -> list[str]:
     """Lower-case words; an apostrophe joins ("what's" is one word), so do ``c++`` and ``c#``."""
-    lowered = text.lower().replace("'", "").replace("’", "")  # noqa: RUF001
-    if "c++" in lowered:
-        lowered = lowered.replace("c++", "cplusplus")
-    if "#" in lowered:
-        lowered = lowered.replace("c#", "csharp").replace("f#", "fsharp")
-    return _WORD.findall(lowered)
+    if "#" in text or "++" in text:
+        text = _SIGNED.sub(lambda found: _SPELT[found[0].lower()], text)
+    if text.isascii():
+        return text.encode().translate(_LOWERED, b"'").decode().split()
+    return _WORD.findall(text.lower().replace("'", "").replace("’", ""))  # noqa: RUF001
 
 
 def excerpt(text: str) -> str:
