@@ -1,0 +1,153 @@
+"""The documents say what the code says: their tables, names, diagram and links."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from smarterrouter import config, errors
+from smarterrouter.daemon import app
+from smarterrouter.domain.chat import Endpoint
+from smarterrouter.profiling.files import read_profiles
+from smarterrouter.residency.states import TABLE
+from smarterrouter.routing import decision
+from smarterrouter.routing.features import GROUPS
+from tests.support import settings_table
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(config.__file__).parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+OF_THE_COMMAND_LINE = {"ROUTER_URL"}
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next of any level."""
+    _, found, below = text.partition(f"\n{heading}\n")
+    assert found, f"there is no heading {heading}"
+    return re.split(r"^#+ ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row whose first cell is code, back-quotes left out."""
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_variable_that_is_named_is_a_setting(document: Path) -> None:
+    named = set(re.findall(r"\bROUTER_[A-Z_]*[A-Z]", document.read_text()))
+    assert named <= config.variables().keys() | OF_THE_COMMAND_LINE
+
+
+def test_the_tables_of_settings_are_those_of_the_code() -> None:
+    assert settings_table.written(page("settings.md")) == settings_table.tables()
+
+
+def test_the_diagram_of_states_is_the_table_of_moves() -> None:
+    drawn = re.findall(r"^ +(\w+) --> (\w+): (.+)$", page("residency.md"), re.MULTILINE)
+    assert drawn == [(str(state), str(to), str(move)) for (state, move), to in TABLE.items()]
+
+
+def test_the_table_of_errors_is_the_tree_of_errors() -> None:
+    kinds = [one for one in vars(errors).values() if isinstance(one, type)]
+    answered = {
+        kind.__name__: [str(kind.status), kind.type, kind.code]
+        for kind in kinds
+        if issubclass(kind, errors.SmarterRouterError) and kind is not errors.ConfigError
+    }
+    assert {name: rest for name, *rest in rows(section(page("http.md"), "## Errors"))} == answered
+
+
+def test_the_routes_are_those_of_the_daemon() -> None:
+    told = {re.sub("{.*}", "{}", name) for name, *_ in rows(section(page("http.md"), "## Routes"))}
+    handlers = re.findall(r'@get\("([^"]+)"', Path(app.__file__).read_text())
+    reading = {f"GET {re.sub('{.*}', '{}', path)}" for path in handlers}
+    assert told == reading | {f"POST /v1/{endpoint.value}" for endpoint in Endpoint}
+
+
+def test_the_terms_of_a_score_are_those_of_the_decision() -> None:
+    calls = [one for one in ast.walk(_tree(decision.__file__)) if isinstance(one, ast.Call)]
+    made = {
+        ast.literal_eval(call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "ScoreTerm"
+    }
+    assert {name for name, *_ in rows(section(page("routing.md"), "## The score"))} == made
+
+
+def test_the_groups_of_prompts_are_those_that_are_told_apart() -> None:
+    features = section(page("routing.md"), "## Features of a prompt")
+    told = {
+        (group, category)
+        for category, groups in re.findall(r"^\| (\w+) \| (`.*`) \|$", features, re.MULTILINE)
+        for group in re.findall(r"`(\w+)`", groups)
+    }
+    assert GROUPS.items() <= told
+
+
+@pytest.mark.parametrize("name", ["routing.md", "residency.md"])
+def test_constants_have_the_values_that_are_told(name: str) -> None:
+    for constant, value in rows(section(page(name), re.findall("#+ Constants", page(name))[0])):
+        module, _, attribute = constant.rpartition(".")
+        assert getattr(import_module(f"smarterrouter.{module}"), attribute) == float(value)
+
+
+def test_the_example_of_a_profile_file_can_be_read(tmp_path: Path) -> None:
+    [example] = re.findall(r"```json\n(.*?)```", page("profile-files.md"), re.DOTALL)
+    file = tmp_path / "profiles.json"
+    file.write_text(example)
+    assert {model.id for model in read_profiles(file).models} == {"big", "small"}
+
+
+def test_every_room_of_the_house_is_shown_and_no_other() -> None:
+    there = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in PACKAGE.iterdir()
+        if (path / "__init__.py").exists() or (path.suffix == ".py" and path.name[0] != "_")
+    }
+    assert {name for name, *_ in rows(section(page("design.md"), "## Rooms"))} == there
+
+
+def test_the_layers_are_those_that_are_kept() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [contract, *_] = project["tool"]["importlinter"]["contracts"]
+    kept = [_rooms(layer) for layer in contract["layers"]]
+    shown = section(page("design.md"), "## Layers").split("```")[1].strip()
+    assert [line.split(" | ") for line in shown.splitlines()] == kept
+
+
+def _rooms(layer: str) -> list[str]:
+    """A layer's rooms, those that are not built yet left out."""
+    rooms = re.findall(r"smarterrouter\.(\w+)", layer)
+    return [room for room in rooms if list(PACKAGE.glob(f"{room}*"))]
+
+
+def _tree(file: str) -> ast.Module:
+    return ast.parse(Path(file).read_text())
