@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from smarterrouter.domain.decision import Difficulty
-from smarterrouter.routing.features.reading import Reading
+from smarterrouter.routing.features.reading import Reading, words_of
 
 EASY_BELOW = 0.35
 HARD_FROM = 0.62
@@ -52,6 +52,18 @@ def _words(spaced: str) -> frozenset[str]:
     return frozenset(spaced.split())
 
 
+_Phrases = Mapping[str, Sequence[str]]
+
+
+def _phrases(*phrases: str) -> _Phrases:
+    """Each phrase under its first word; under "" those of scripts that are not ASCII."""
+    found: dict[str, list[str]] = {"": []}
+    for phrase in phrases:
+        first = words_of(phrase)[0] if phrase.isascii() else ""
+        found.setdefault(first, []).append(phrase)
+    return found
+
+
 _HARD = _words(
     "prove proof proofs theorem lemma rigorous rigorously concurrent concurrency lockfree "
     "mutex deadlock deadlocks distributed consensus fault tolerant scalable scalability "
@@ -70,7 +82,7 @@ _HARD = _words(
     "isomorphism homomorphism measurable uniformly beweise beweis démontre démontrer "
     "demuestra nebenläufig verteiltes optimiere"
 )
-_HARD_PHRASES = (
+_HARD_PHRASES = _phrases(
     "race condition", "dynamic programming", "garbage collect", "memory leak", "thread safe",
     "thread-safe", "lock-free", "end-to-end", "trade-off", "zero-downtime", "real-time",
     "undefined behavi", "step by step", "in depth", "in-depth", "fault-toleran", "state machine",
@@ -82,7 +94,7 @@ _EASY = _words(
     "just uppercase lowercase alphabetical alphabetically einfach einfache einfaches kurz "
     "kurze kurzes simplement court courte sencillo sencilla breve"
 )
-_EASY_PHRASES = (
+_EASY_PHRASES = _phrases(
     "hello world",
     "one word",
     "one sentence",
@@ -141,8 +153,8 @@ def terms(reading: Reading, group: str) -> tuple[tuple[str, float], ...]:
     """The addends of the log odds, each with its name."""
     lowered = reading.text.lower()
     words = set(reading.words)
-    hard = len(words & _HARD) + _among(_HARD_PHRASES, lowered)
-    easy = len(words & _EASY) + _among(_EASY_PHRASES, lowered)
+    hard = len(words & _HARD) + _among(_HARD_PHRASES, words, lowered)
+    easy = len(words & _EASY) + _among(_EASY_PHRASES, words, lowered)
     conditions = _count(_CONDITION, reading.words) + reading.bullets
     greeting = len(lowered) < LONGEST_GREETING and _GREETING.match(lowered) is not None
     return (
@@ -185,5 +197,9 @@ def _count(vocabulary: frozenset[str], words: Sequence[str]) -> int:
     return sum(map(vocabulary.__contains__, words))
 
 
-def _among(phrases: Sequence[str], lowered: str) -> int:
-    return len([phrase for phrase in phrases if phrase in lowered])
+def _among(phrases: _Phrases, words: set[str], lowered: str) -> int:
+    """How many phrases are in the text; few need a look, as most have none of its words."""
+    likely = [phrase for word in phrases.keys() & words for phrase in phrases[word]]
+    if not lowered.isascii():
+        likely += phrases[""]
+    return len([phrase for phrase in likely if phrase in lowered])

@@ -47,6 +47,7 @@ _SIGNED = re.compile(r"c\+\+|[cf]#", re.IGNORECASE)
 # ASCII text is cut by one look into this table: what is in no word is a space.
 _LOWERED = bytes(ord(c.lower()) if c.isalnum() or c == "_" else 32 for c in map(chr, range(256)))
 _LONGEST_OPENING = 12
+_BIASED = {group: BIAS.get(group, 0.0) for group in GROUPS}
 _FILLERS = (
     "please can could would will you i id im we want need like to me us help hi hello hey "
     "so ok okay and now just kindly pls the a an my this bitte kannst du mir könntest peux "
@@ -95,18 +96,16 @@ def excerpt(text: str) -> str:
 def read(text: str) -> Reading:
     seen = excerpt(text)
     found: dict[str, float] = {}
-    scores = dict.fromkeys(GROUPS, 0.0)
-    for group, bias in BIAS.items():
-        scores[group] += bias
+    scores = _BIASED.copy()
     words = _add_lexicon(seen, found, scores)
     lines = seen.strip().split("\n")
     _add_opening(lines[0], found, scores)
     if len(lines) > 1:
         _add_opening(lines[-1], found, scores)
     bullets = _add_lines(seen, lines, found, scores)
+    distinct = set(words)
     for shape in SHAPES:
-        times = _times(shape, seen)
-        if times:
+        if times := _times(shape, seen, distinct):
             _add(shape.name, times, shape.weights, found, scores)
     numbers = len(NUMBER.findall(seen))
     if numbers:
@@ -189,14 +188,13 @@ def _add_lexicon(text: str, found: dict[str, float], scores: dict[str, float]) -
     for zone, weight in _zones(text):
         words = words_of(zone)
         all_words += words
-        following = [*words[1:], ""]
         for at, word in enumerate(words):
             if word not in _LEXICON:
                 continue
             entry = _LEXICON[word]
             for cue in entry.alone:
                 counts[cue.name] = counts.get(cue.name, 0.0) + weight
-            if following[at] in entry.followed:
+            if entry.followed:
                 for cue in _phrases_at(words, at, entry):
                     counts[cue.name] = counts.get(cue.name, 0.0) + weight
     for name, count in counts.items():
@@ -233,12 +231,13 @@ def _add_lines(
     return bullets
 
 
-def _times(shape: Shape, text: str) -> int:
-    for hint in shape.hints:
-        if hint in text:
+def _times(shape: Shape, text: str, words: set[str]) -> int:
+    for sign, hint in shape.hints:
+        if sign in text and hint in text:
             break
     else:
-        return 0
+        if shape.words.isdisjoint(words):
+            return 0
     if shape.most == 1:
         return int(shape.pattern.search(text) is not None)
     times = 0

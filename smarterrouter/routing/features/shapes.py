@@ -11,18 +11,30 @@ from dataclasses import dataclass
 class Shape:
     """A structural cue: how often a pattern matches, up to ``most``, times the weights.
 
-    The pattern is tried only if one of ``hints`` is in the text: a plain look is cheap.
+    The pattern is tried only if one of ``hints`` is in the text, or one of ``words`` among its
+    words. Each hint comes after its rarest sign, as to miss one character is cheapest.
     """
 
     name: str
     pattern: re.Pattern[str]
-    hints: tuple[str, ...]
+    hints: tuple[tuple[str, str], ...]
+    words: frozenset[str]
     weights: Mapping[str, float]
     most: int = 1
 
 
-def _shape(name: str, pattern: str, *hints: str, most: int = 1, **weights: float) -> Shape:
-    return Shape(name, re.compile(pattern, re.MULTILINE), hints, weights, most)
+def _shape(
+    name: str, pattern: str, *hints: str, words: str = "", most: int = 1, **weights: float
+) -> Shape:
+    signed = tuple((_sign(hint), hint) for hint in hints)
+    compiled = re.compile(pattern, re.MULTILINE)
+    return Shape(name, compiled, signed, frozenset(words.split()), weights, most)
+
+
+def _sign(hint: str) -> str:
+    """A character of the hint that prose has few of; nothing if it has none."""
+    rare = [char for char in hint if not char.isalnum() and char != " "]
+    return (rare or [char for char in hint if char.isupper()] or [""])[0]
 
 
 SHAPES: tuple[Shape, ...] = (
@@ -74,32 +86,14 @@ SHAPES: tuple[Shape, ...] = (
         "worded arithmetic",
         r"\d ?(?:times|plus|minus|(?:multiplied|divided) by|squared|cubed|modulo|percent of) ?\d?"
         r"|\b(?:sqrt|log|sin|cos|tan|gcd|lcm) ?\(|\d (?:a )?prime\b|prime (?:number|factor)",
-        " times ",
-        " plus ",
-        " minus ",
-        "ed by ",
-        "squared",
-        "cubed",
-        "modulo",
-        "percent of",
-        "sqrt",
-        "log",
-        "sin",
-        "cos",
-        "tan",
-        "gcd",
-        "lcm",
-        "prime",
+        words="times plus minus multiplied divided squared cubed modulo percent sqrt log sin cos "
+        "tan gcd lcm prime",
         math=1.9,
     ),
     _shape(
         "definition",
         r"^\s*(?:def|function|fn|func|class) \w+ ?[({:]",
-        "def ",
-        "function ",
-        "fn ",
-        "func ",
-        "class ",
+        words="def function fn func class",
         code_read=1.3,
         code_write=0.3,
         knowledge=-0.6,
@@ -118,16 +112,7 @@ SHAPES: tuple[Shape, ...] = (
         "closing quantity",
         r"(?:[Hh]ow (?:many|much|long|far|old|fast|tall)|hat (?:is|are) the (?:total|prob|sum)\w*)"
         r"\b[^?]{0,200}\?\s*\Z",
-        "ow many",
-        "ow much",
-        "ow long",
-        "ow far",
-        "ow old",
-        "ow fast",
-        "ow tall",
-        " the total",
-        " the prob",
-        " the sum",
+        words="many much long far old fast tall total sum prob probability probabilities",
         math=0.9,
     ),
     _shape("analogy", r"\w ?: ?\w+ ?:: ?\w|\bis to \w+ as\b", "::", " is to ", logic=2.2),
