@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import AsyncExitStack
 
@@ -24,6 +25,8 @@ from smarterrouter.residency.scheduler import Scheduler
 from smarterrouter.residency.states import Residency
 from smarterrouter.routing.decision import Policy
 from smarterrouter.routing.seconds import Standing, load_seconds
+
+log = logging.getLogger(__name__)
 
 REFRESH_S = 60.0
 BUDGET_SHARE = 0.9
@@ -127,7 +130,12 @@ class Engine:
 
 def build_backends(settings: Settings) -> dict[str, Backend]:
     """The backends that the settings name. Raises ``ConfigError`` when there are none."""
-    wanted = list(settings.backend) or single_backend(settings)
+    wanted, single = list(settings.backend), single_backend(settings)
+    if wanted and single:
+        log.warning(
+            "[[backend]] tables are set, so provider, models_dir and openai_base_url are ignored"
+        )
+    wanted = wanted or single
     if not wanted:
         raise ConfigError(
             "No backend is set. Give a folder of GGUF files with --models-dir DIR, set "
@@ -188,7 +196,7 @@ def _build(wanted: BackendSettings, settings: Settings) -> Backend:
     return ManagedBackend(
         ManagedOptions(
             name=wanted.name,
-            models_dir=wanted.models_dir.expanduser(),
+            models_dir=wanted.models_dir,
             preset_file=wanted.models_preset,
             node=wanted.node,
             prefix=wanted.prefix,

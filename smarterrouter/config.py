@@ -11,10 +11,20 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -27,10 +37,11 @@ from smarterrouter.errors import ConfigError
 
 FILE_NAME = "smarterrouter.toml"
 PREFIX = "ROUTER_"
-LOOPBACK = ("127.", "::1", "localhost")
+OF_THE_COMMAND_LINE = PREFIX + "URL"
 FAST_PREFERENCE, QUALITY_PREFERENCE = 0.1, 0.9
 
 Kind = Literal["managed", "openai"]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class _Group(BaseModel):
@@ -81,14 +92,14 @@ class BackendSettings(_Group):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="letters, digits, dot, dash")
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="letters, digits and . _ -")
     kind: Kind = Field(description="managed or openai")
     url: str | None = Field(None, description="the address of its API")
     api_key: SecretStr | None = Field(None, description="its API key")
     prefix: str = Field("", description="text before each of its models' names")
     node: str = Field("local", description="the name of the machine whose devices it uses")
-    models_dir: Path | None = Field(None, description="a folder of GGUF files")
-    models_preset: Path | None = Field(None, description="a llama.cpp preset file (INI)")
+    models_dir: UserPath | None = Field(None, description="a folder of GGUF files")
+    models_preset: UserPath | None = Field(None, description="a llama.cpp preset file (INI)")
 
 
 class Settings(BaseSettings):
@@ -110,9 +121,9 @@ class Settings(BaseSettings):
     max_body_mb: float = Field(16.0, gt=0, description="megabytes that one request may be long")
 
     provider: Kind | None = Field(None, description="managed or openai")
-    models_dir: Path | None = Field(None, description="a folder of GGUF files")
-    models_preset: Path | None = Field(None, description="a llama.cpp preset file (INI)")
-    llama_server: Path | None = Field(None, description="the path of a llama-server binary")
+    models_dir: UserPath | None = Field(None, description="a folder of GGUF files")
+    models_preset: UserPath | None = Field(None, description="a llama.cpp preset file (INI)")
+    llama_server: UserPath | None = Field(None, description="the path of a llama-server binary")
     openai_base_url: str | None = Field(None, description="the address of an OpenAI-like API")
     openai_api_key: SecretStr | None = Field(None, description="that API's key")
     backend: tuple[BackendSettings, ...] = Field((), description="a list of [[backend]] tables")
@@ -123,7 +134,7 @@ class Settings(BaseSettings):
     external_model_name: str = Field(
         "smarterrouter/main", min_length=1, description="the name apps see for 'the best one'"
     )
-    queue_size: int = Field(256, ge=0, description="how many requests may wait for a model")
+    queue_size: int = Field(256, ge=1, description="how many requests may wait for a model")
     swap_patience_s: float = Field(
         30.0, ge=0, description="seconds before a waiting model stops others from going ahead"
     )
@@ -192,13 +203,21 @@ class Settings(BaseSettings):
 
     def check_binding(self) -> None:
         """Raises ``ConfigError`` when strangers could reach models without a key."""
-        if self.host.startswith(LOOPBACK) or self.keys or self.admin_api_key:
+        if _is_loopback(self.host) or self.keys or self.admin_api_key:
             return
         raise ConfigError(
             f"Bound to {self.host} anybody on the network could use your models. Set "
             f"{PREFIX}API_KEYS=name:key to ask for a key, or {PREFIX}HOST=127.0.0.1 to stay on "
             "this machine."
         )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address; a name other than localhost may not."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +252,8 @@ def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Se
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     sources = [
         _Source("the command line", given, "flag"),
-        _Source("the environment", EnvSettingsSource(Settings)(), "env"),
-        _Source(".env", DotEnvSettingsSource(Settings, env_file=".env")(), "env"),
+        _Source("the environment", _variables_set(EnvSettingsSource(Settings)), "env"),
+        _Source(".env", _variables_set(DotEnvSettingsSource(Settings, env_file=".env")), "env"),
     ]
     if path := find_file(file):
         sources.append(_Source(str(path), read_file(path), "file"))
@@ -247,6 +266,19 @@ def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Se
         raise ConfigError(_explain(error, sources)) from None
     _ = settings.keys
     return settings
+
+
+def _variables_set(source: EnvSettingsSource) -> dict[str, Any]:
+    """What the variables say. Raises ``ConfigError`` for one that stands for a whole table."""
+    for name, field in Settings.model_fields.items():
+        variable = PREFIX + name.upper()
+        if (name == "backend" or _group(field)) and source.env_vars.get(variable.lower()):
+            table = "[[backend]]" if name == "backend" else f"[{name}]"
+            raise ConfigError(
+                f"{variable} stands for a whole table: write {table} in {FILE_NAME}, or set its "
+                "settings one by one."
+            )
+    return source()
 
 
 def find_file(named: Path | None = None) -> Path | None:
@@ -292,7 +324,7 @@ def _group(field: Any) -> type[_Group] | None:
 
 def unknown_variables() -> list[str]:
     """``ROUTER_*`` variables of the environment that are no setting of this version."""
-    known = set(variables())
+    known = {*variables(), OF_THE_COMMAND_LINE}
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
 
 
@@ -324,7 +356,8 @@ def _explain(error: ValidationError, sources: list[_Source]) -> str:
             value = source.value(path)
         except KeyError:
             continue
-        told = f"{source.name(path)} (from {source.label}) is {value!r}: {problem['msg']}."
+        shown = "" if _is_secret(path) else f" is {value!r}"
+        told = f"{source.name(path)} (from {source.label}){shown}: {problem['msg']}."
         return f"{told} It may be {_description(path)}."
     where = next((s for s in reversed(sources) if s.naming == "file"), sources[0])
     return (
@@ -332,9 +365,20 @@ def _explain(error: ValidationError, sources: list[_Source]) -> str:
     )
 
 
+def _is_secret(path: tuple[str | int, ...]) -> bool:
+    field, _ = _field(path)
+    return field is not None and "SecretStr" in str(field.annotation)
+
+
 def _description(path: tuple[str | int, ...]) -> str:
     """What the setting at a path may be."""
-    fields = Settings.model_fields
+    field, beside = _field(path)
+    return "one of " + ", ".join(sorted(beside)) if field is None else field.description or ""
+
+
+def _field(path: tuple[str | int, ...]) -> tuple[FieldInfo | None, Mapping[str, FieldInfo]]:
+    """The setting at a path, and all of its group; ``None`` where there is no such setting."""
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
     for part in path:
         if part not in fields:
             continue
@@ -344,5 +388,5 @@ def _description(path: tuple[str | int, ...]) -> str:
         elif group := _group(field):
             fields = group.model_fields
         else:
-            return field.description or ""
-    return "one of " + ", ".join(sorted(fields))
+            return field, fields
+    return None, fields

@@ -112,7 +112,7 @@ def test_several_backends_are_read_from_the_file() -> None:
     )
     desk, ggufs = config.load().backend
     assert (desk.name, desk.url, desk.prefix) == ("desk", "http://desk:1", "d/")
-    assert ggufs.models_dir == Path("~/models")
+    assert ggufs.models_dir == Path.home() / "models"
 
 
 def test_keys_have_names() -> None:
@@ -134,7 +134,7 @@ def test_keys_do_not_show_when_settings_are_printed() -> None:
     assert "sk-hidden" not in repr(settings)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "::1234", "127.example.com"])
 def test_strangers_need_a_key(host: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.load({"host": host}).check_binding()
@@ -161,3 +161,53 @@ def test_variables_of_other_versions_are_found_and_do_no_harm(
 
 def test_every_setting_says_what_it_may_be() -> None:
     assert all(config.variables().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("ROUTER_BACKEND", "[[backend]]"), ("ROUTER_VRAM", "[vram]")]
+)
+def test_a_whole_table_is_no_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, table: str
+) -> None:
+    monkeypatch.setenv(name, "[not json")
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    assert name in caught.value.message
+    assert table in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["openai_api_key = 98765", "api_keys = ['me:98765']"])
+def test_a_key_of_the_wrong_kind_is_named_and_not_printed(text: str) -> None:
+    write("smarterrouter.toml", text)
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    assert text.partition(" ")[0] in caught.value.message
+    assert "98765" not in caught.value.message
+
+
+def test_a_tilde_is_the_user_s_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("smarterrouter.toml", "models_preset = '~/presets.ini'\n")
+    monkeypatch.setenv("ROUTER_LLAMA_SERVER", "~/bin/llama-server")
+    settings = config.load()
+    assert settings.models_preset == Path.home() / "presets.ini"
+    assert settings.llama_server == Path.home() / "bin/llama-server"
+
+
+def test_an_own_key_opens_the_admin_door_too() -> None:
+    assert config.load().own_key is None
+    assert config.load({"api_keys": "me:mine"}).own_key == "mine"
+    assert config.load({"api_keys": "me:mine", "admin_api_key": "all"}).own_key == "all"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:11436"),
+        ("::", "http://[::1]:11436"),
+        ("::1", "http://[::1]:11436"),
+        ("desk.local", "http://desk.local:11436"),
+    ],
+)
+def test_the_address_is_one_that_can_be_reached(host: str, address: str) -> None:
+    assert config.load({"host": host}).address() == address
+    assert config.load({"host": host}).address(9) == address.replace("11436", "9")

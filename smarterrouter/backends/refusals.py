@@ -29,7 +29,7 @@ LONGEST_SENTENCE = 500
 def refusal(
     status: int, headers: Mapping[str, str], raw: bytes, who: str, model: str
 ) -> SmarterRouterError:
-    """The error a status of 300 or more stands for."""
+    """The error that any status but 200 stands for."""
     said, code, param = sentence(raw)
     retry = retry_after(headers.get("Retry-After"))
     match status:
@@ -47,6 +47,8 @@ def refusal(
             return Overloaded(f"{who} is overloaded (429). {said}".strip(), retry_after_s=retry)
         case 503:
             return Unavailable(f"{who} is not ready (503). {said}".strip(), retry_after_s=retry)
+        case _ if status < 300:
+            return BackendError(f"{who} accepted the request and answered nothing ({status}).")
         case _ if status < 400:
             where = headers.get("Location", "another address")
             return BackendError(f"{who} redirects to {where}: use that address instead.")

@@ -269,9 +269,9 @@ async def _blocks(
         if problem is not None:
             raise BackendError(f"{target.who} failed in the middle of its answer: {problem}")
     ending = b"".join(recent)
-    if sse.DONE in ending[-64:]:
+    if sse.ends(ending) or sse.DONE in sse.datas(ending):
         return
-    if opening.splitter.rest.strip() != b"data: [DONE]" and not _FINISHED.search(ending):
+    if not sse.ends(opening.splitter.rest) and not _FINISHED.search(ending):
         raise BackendError(f"{target.who} broke off in the middle of its answer.")
     yield sse.DONE_EVENT
 
@@ -287,7 +287,7 @@ async def _whole_events(
         while True:
             if block:
                 yield block
-                if sse.DONE in block[-16:]:
+                if sse.ends(block):
                     break
             data = await read()
             if not data:

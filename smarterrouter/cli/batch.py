@@ -15,12 +15,18 @@ from smarterrouter.domain.chat import Endpoint
 from smarterrouter.errors import BadRequest
 
 
-def run_batch(path: Path, profiles: Path | None, model: str | None, settings: Settings) -> None:
-    """Print a line for each line of the file. Raises ``BadRequest`` naming a malformed line."""
+def run_batch(
+    path: Path, profiles: Path | None, of_all: dict[str, Any], settings: Settings
+) -> None:
+    """Print a line for each line of the file. Raises ``BadRequest`` naming a malformed line.
+
+    ``of_all`` holds what the flags ask of every line: ``model``, ``image``, ``tools``.
+    """
     decide = from_profiles(profiles, settings) if profiles else local(settings)
     for number, item in _lines(path):
-        question = {**_question(item, path, number), "model": model}
-        decision = decide(question)
+        own = _question(item, path, number)
+        question = {name: own.get(name) or value for name, value in of_all.items()}
+        decision = decide({**own, **question})
         print(json.dumps(_row(item, number, decision)))  # noqa: T201
 
 
@@ -60,7 +66,7 @@ def _question(item: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
     except BadRequest as error:
         raise BadRequest(f"{path}, line {number}: {error.message}") from None
     images = any(message.images for message in request.messages)
-    return {"messages": request.messages, "image": images}
+    return {"messages": request.messages, "image": images, "tools": bool(item.get("tools"))}
 
 
 def _row(item: dict[str, Any], number: int, decision: dict[str, Any]) -> dict[str, Any]:

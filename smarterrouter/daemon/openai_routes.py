@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import msgspec
 from litestar.types import Receive, Scope, Send
@@ -97,7 +98,9 @@ class ModelRoutes:
 
     async def _answer(self, request: ChatRequest, reply: Reply) -> None:
         walk = Walk()
-        company = Company(reply, walk, self._completions, self._wait)
+        chat = request.endpoint is Endpoint.CHAT
+        wait = self._wait if chat else replace(self._wait, as_reasoning=False)
+        company = Company(reply, walk, self._completions, wait)
         if request.stream:
             company.begin()
         try:

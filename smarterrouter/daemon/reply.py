@@ -52,7 +52,7 @@ class Reply:
 
     async def block(self, block: bytes) -> None:
         """One run of whole events; the one that says ``[DONE]`` ends the response."""
-        self.done = sse.DONE in block[-16:]
+        self.done = sse.ends(block)
         await self._body(block, more=not self.done)
 
     async def close_stream(self) -> None:

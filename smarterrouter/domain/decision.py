@@ -130,8 +130,11 @@ class RouteDecision(Struct, frozen=True):
         if len(self.candidates) == 1:
             return f"{told}: the only model that can answer it."
         second = self.candidates[1]
-        theirs = {term.name: term.value for term in second.terms}
-        ahead = {term.name: term.value - theirs.get(term.name, 0.0) for term in chosen.terms}
+        ahead: dict[str, float] = {}
+        for term in chosen.terms:
+            ahead[term.name] = ahead.get(term.name, 0.0) + term.value
+        for term in second.terms:
+            ahead[term.name] = ahead.get(term.name, 0.0) - term.value
         name = max(ahead, key=lambda term: ahead[term])
         return f"{told}, ahead of {second.model} by {chosen.score - second.score:.3f}: {name}."
 

@@ -31,6 +31,11 @@ class Splitter:
         return data[:end]
 
 
+def ends(block: bytes) -> bool:
+    """Whether the last of these events is ``[DONE]``: the stream is over, and well."""
+    return block[-32:].rstrip().endswith((b"data: [DONE]", b"data:[DONE]"))
+
+
 def split(block: bytes) -> Iterator[bytes]:
     """Each event of a run of whole events, with its blank line."""
     if b"\r" in block:

@@ -148,7 +148,8 @@ class Planner:
         seat = self._seat(model)
         seat.leases -= 1
         seat.last_used = now
-        return self._plan(now) if self.waiting else []
+        planned = self._plan(now) if self.waiting else []
+        return planned + self._back_within_budget(now)
 
     def loaded(self, model: ModelRef, held: Share | None, now: float) -> list[Effect]:
         """A load has succeeded; ``held`` is what it was seen to hold, if it was seen.
@@ -299,8 +300,7 @@ class Planner:
 
     def _back_within_budget(self, now: float) -> list[Effect]:
         """A model turned out larger than reserved: idle ones go until the budget holds."""
-        over = {device: -self.ledger.free(device) for device in self.ledger.limits}
-        lack = {device: by for device, by in over.items() if by > 0}
+        lack = {d: -free for d in self.ledger.limits if (free := self.ledger.free(d)) < 0}
         if not lack:
             return []
         coming = self._coming(lack)

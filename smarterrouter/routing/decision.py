@@ -53,7 +53,7 @@ class Policy(Struct, frozen=True):
 
 
 NEEDS: Mapping[Capability, str] = {
-    Capability.CHAT: "is for embeddings only",
+    Capability.CHAT: "cannot chat",
     Capability.EMBEDDING: "makes no embeddings",
     Capability.VISION: "cannot see images",
     Capability.TOOLS: "cannot call tools",
@@ -90,7 +90,8 @@ def objection(model: Model, features: PromptFeatures) -> str | None:
     """Why the model cannot answer this prompt at all; ``None`` when it can."""
     for need, lacks in NEEDS.items():
         if need in features.needs - model.capabilities - model.uncertain:
-            return lacks
+            embeds = Capability.EMBEDDING in model.capabilities
+            return "is for embeddings only" if need is Capability.CHAT and embeds else lacks
     context = model.usable_context
     answer = min(features.max_tokens or LEAST_ANSWER_TOKENS, LEAST_ANSWER_TOKENS)
     if Capability.EMBEDDING in features.needs:

@@ -20,7 +20,13 @@ PROFILES = {
     "schema": 1,
     "models": [
         {"model": "good", "parameters": 8e9, "decode_tps": 40, "capabilities": ["chat", "tools"]},
-        {"model": "quick", "parameters": 1e9, "decode_tps": 300, "context_length": 2048},
+        {
+            "model": "quick",
+            "parameters": 1e9,
+            "decode_tps": 300,
+            "context_length": 2048,
+            "capabilities": ["chat"],
+        },
     ],
     "evidence": [
         {"prompt": "What is 7 times 8?", "group": "math", "scores": {"good": 1, "quick": 0}},
@@ -84,6 +90,14 @@ def test_serve_refuses_to_face_strangers_without_a_key() -> None:
     result = runner.invoke(app, ["serve", "--host", "0.0.0.0", "--models-dir", "."])
     assert result.exit_code == 2
     assert "ROUTER_API_KEYS" in result.stderr
+
+
+def test_a_folder_on_the_command_line_goes_before_the_backends_of_the_file() -> None:
+    table = "[[backend]]\nname='up'\nkind='openai'\nurl='http://127.0.0.1:9'\n"
+    Path("smarterrouter.toml").write_text(table)
+    result = runner.invoke(app, ["serve", "--models-dir", "nowhere"])
+    assert result.exit_code == 2
+    assert "nowhere is not a folder" in result.stderr
 
 
 def test_route_without_daemon_or_backend_is_exit_code_3() -> None:
@@ -160,6 +174,22 @@ def test_a_batch_answers_line_by_line(profiles: str, tmp_path: Path) -> None:
     assert [row["category"] for row in rows] == ["reasoning", "creativity", "coding"]
     fields = {"id", "model", "category", "group", "difficulty", "difficulty_score", "score"}
     assert set(rows[0]) == fields
+
+
+def test_what_a_batch_asks_of_every_line_counts(profiles: str, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    poem = {"messages": [{"role": "user", "content": "Write a haiku."}]}
+    lines = [poem, {**poem, "tools": [{"type": "function", "function": {"name": "f"}}]}]
+    prompts.write_text("\n".join(json.dumps(line) for line in lines))
+    arguments = ["route", "--batch", str(prompts), "--profiles", profiles]
+
+    def models(*more: str) -> list[str]:
+        result = runner.invoke(app, [*arguments, *more])
+        return [json.loads(line)["model"] for line in result.stdout.splitlines()]
+
+    assert models("--model", "smarterrouter/fast") == ["quick", "good"]
+    assert models("--model", "smarterrouter/fast", "--tools") == ["good", "good"]
+    assert models("--model", "good") == ["good", "good"]
 
 
 @pytest.mark.parametrize(

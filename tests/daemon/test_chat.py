@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from smarterrouter.domain import sse
 from tests.support.daemon import Running, backend_of, running
 from tests.support.upstream import (
     BYTE_BY_BYTE,
@@ -21,6 +22,7 @@ from tests.support.upstream import (
     Endless,
     ErrorInStream,
     Hang,
+    Raw,
     Refuse,
     Status,
     Stream,
@@ -314,6 +316,32 @@ async def test_the_wait_can_be_shown_as_reasoning_text() -> None:
     assert thoughts[0] == "a is reading the prompt\n"
     assert thoughts.count(None) == len(thoughts) - 1
     assert said(answer.text) == "Fine"
+
+
+async def test_a_text_completion_hears_of_the_wait_in_comments_only() -> None:
+    async with Upstream(Stream(["Fine"], start_delay_s=0.5)) as up:
+        wait = {"comment_s": 0.1, "as_reasoning": True}
+        async with running(backend=[backend_of(up.url)], wait=wait) as daemon:
+            body = {"model": "a", "prompt": "Tell", "stream": True}
+            answer = await post(daemon, body, "/v1/completions")
+    assert answer.text.startswith(": ")
+    assert {chunk["object"] for chunk in chunks(answer.text)} == {"text_completion"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_model_that_says_done_has_not_ended_its_answer(stream: bool) -> None:
+    def event(text: str, finish: str | None = None) -> bytes:
+        delta = {"content": text}
+        choice = {"index": 0, "finish_reason": finish, "delta": delta}
+        return sse.event(json.dumps({"model": "a", "choices": [choice]}).encode())
+
+    writes = [event("Print "), event("[DONE]"), event(" last.", "stop"), sse.DONE_EVENT]
+    async with Upstream(Raw(writes, delay_s=0.02)) as up:
+        async with running(backend=[backend_of(up.url)]) as daemon:
+            answer = await post(daemon, ask(stream=stream))
+    text = said(answer.text) if stream else answer.json()["choices"][0]["message"]["content"]
+    assert text == "Print [DONE] last."
+    assert answer.text.count("data: [DONE]") == stream
 
 
 async def test_a_prefix_names_the_model_everywhere() -> None:

@@ -1,5 +1,6 @@
 """Cutting a byte stream into whole events, however the bytes fall."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,3 +44,16 @@ def test_data_of_several_lines_is_joined() -> None:
 
 def test_a_comment_cannot_be_broken_out_of() -> None:
     assert sse.comment("loading\n\ndata: evil").count(b"\n\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("block", "over"),
+    [
+        (b"data: [DONE]\n\n", True),
+        (b'data: {"a": 1}\n\ndata:[DONE]\r\n\r\n', True),
+        (b'data: {"content": "[DONE]"}\n\n', False),
+        (b"", False),
+    ],
+)
+def test_only_done_alone_ends_a_stream(block: bytes, over: bool) -> None:
+    assert sse.ends(block) is over

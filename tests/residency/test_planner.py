@@ -181,6 +181,15 @@ def test_a_model_larger_than_reserved_pushes_idle_ones_out_until_the_budget_hold
     assert plan.loaded(ref("b"), {"gpu0": 70}, 3.0) == [Grant(wanted), StartUnload(ref("a"))]
 
 
+def test_what_was_in_use_then_goes_when_its_lease_ends_until_the_budget_holds() -> None:
+    plan = planner()
+    load(plan, "a")
+    plan.request(ticket("b", 2.0))
+    plan.loaded(ref("b"), {"gpu0": 70}, 3.0)
+    assert plan.release(ref("a"), 4.0) == [StartUnload(ref("a"))]
+    assert plan.release(ref("b"), 5.0) == []
+
+
 def test_a_lost_model_frees_its_memory_and_can_be_loaded_again() -> None:
     plan = planner()
     load(plan, "a")

@@ -103,6 +103,7 @@ def test_an_unproven_capability_goes_behind_a_proven_one() -> None:
         (model("m"), {"needs": frozenset({Capability.TOOLS})}, "cannot call tools"),
         (model("m"), {"needs": frozenset({Capability.EMBEDDING})}, "makes no embeddings"),
         (model("m", capabilities=frozenset({Capability.EMBEDDING})), {}, "embeddings only"),
+        (model("ranker", capabilities=frozenset()), {}, "cannot chat"),
         (model("m", context_length=120), {}, "about 100 tokens in the prompt, 120 in the model"),
         (model("m", context_length=9999, served_context=120), {}, "context too short"),
     ],
@@ -127,6 +128,10 @@ def test_the_decision_says_why_in_a_sentence() -> None:
     decision = route(ASKED, [here(model("a", 30)), here(model("b", 1))], Policy())
     assert decision.why().startswith("a for a medium knowledge prompt")
     assert "ahead of b" in decision.why()
+    tools = frozenset({Capability.CHAT, Capability.TOOLS})
+    can, may = model("can", capabilities=tools), model("may", uncertain=tools)
+    asked = structs.replace(ASKED, needs=tools)
+    assert route(asked, [here(may), here(can)], Policy()).why().endswith(": unproven.")
     alone = route(ASKED, [here(model("a"))], Policy())
     assert "the only model" in alone.why()
     assert route(ASKED, [], Policy()).why() == "No model can answer this prompt."

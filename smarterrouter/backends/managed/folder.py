@@ -41,6 +41,7 @@ class Entry:
     size_bytes: int
     header: GgufHeader
     mmproj: Path | None = None
+    mmproj_bytes: int = 0
     sees: bool = False
     preset: Preset = field(default_factory=Preset)
 
@@ -223,8 +224,14 @@ def _with_projector(entry: Entry, found: Path | None, problems: list[Problem]) -
     except NotAModel as error:
         problems.append(Problem(projector, error.why))
         return entry
-    size = entry.size_bytes + _size([projector])
-    return replace(entry, mmproj=projector, sees=header.encodes_images, size_bytes=size)
+    own = _size([projector])
+    return replace(
+        entry,
+        mmproj=projector,
+        mmproj_bytes=own,
+        sees=header.encodes_images,
+        size_bytes=entry.size_bytes + own,
+    )
 
 
 def _add_section(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from smarterrouter.domain.shape import Shape
 from smarterrouter.errors import BackendError, ConfigError
 
 LONGEST_EMBEDDING_BATCH = 2048
+WHEEL_LAYERS = {"auto": -1, "all": -2}
 HOST = "127.0.0.1"
 
 
@@ -52,7 +53,9 @@ class Recipe:
 
     @property
     def shape(self) -> Shape:
-        return self.entry.header.shape()
+        """Its proportions, the image projector's weights included."""
+        own = self.entry.header.shape()
+        return replace(own, weights_bytes=own.weights_bytes + self.entry.mmproj_bytes)
 
 
 def recipe(entry: Entry, defaults: Defaults) -> Recipe:
@@ -122,8 +125,9 @@ def wheel_params(made: Recipe, port: int) -> dict[str, object]:
         params["pooling_type"] = _enum("llama_pooling_type", "LLAMA_POOLING_TYPE", made.pooling)
     if made.entry.mmproj:
         params["mmproj.path"] = str(made.entry.mmproj)
-    if isinstance(preset.n_gpu_layers, int):
-        params["n_gpu_layers"] = preset.n_gpu_layers
+    if preset.n_gpu_layers is not None:
+        layers = preset.n_gpu_layers
+        params["n_gpu_layers"] = WHEEL_LAYERS[layers] if isinstance(layers, str) else layers
     if preset.threads:
         params["cpuparams.n_threads"] = preset.threads
     for flag, value in preset.flags:

@@ -13,6 +13,7 @@ import pytest
 
 from smarterrouter.backends.managed.folder import Entry, FolderListing, scan
 from smarterrouter.backends.managed.presets import read_presets
+from smarterrouter.backends.managed.recipe import Defaults, recipe
 from smarterrouter.domain.models import Capability
 
 
@@ -149,6 +150,8 @@ def test_the_only_model_of_a_folder_has_its_projector(tmp_path: Path) -> None:
     assert seer.mmproj == projector
     assert seer.size_bytes == path.stat().st_size + projector.stat().st_size
     assert Capability.VISION in seer.capabilities
+    weights = seer.header.shape().weights_bytes
+    assert recipe(seer, Defaults()).shape.weights_bytes == weights + projector.stat().st_size
     assert entry(listing, "blind").mmproj is None
 
 
