@@ -27,10 +27,11 @@ class Collector:
         for choice in chunk.pop("choices", None) or ():
             known = self._choices.setdefault(choice.get("index", 0), {})
             merge(known, choice)
-        first_id = self._top.get("id")
-        self._top.update({key: value for key, value in chunk.items() if value is not None})
-        if first_id is not None:
-            self._top["id"] = first_id
+        if None in chunk.values():
+            chunk = {key: value for key, value in chunk.items() if value is not None}
+        if "id" in self._top:
+            chunk["id"] = self._top["id"]
+        self._top |= chunk
 
     def body(self) -> bytes:
         chunked = self._top.get("object") == "chat.completion.chunk"

@@ -38,26 +38,23 @@ def ends(block: bytes) -> bool:
 
 def split(block: bytes) -> Iterator[bytes]:
     """Each event of a run of whole events, with its blank line."""
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n")
-    for event in block.split(b"\n\n"):
+    for event in _pieces(block):
         if event.strip(b"\n"):
             yield event + b"\n\n"
 
 
 def data_of(event: bytes) -> bytes | None:
     """The event's data, its lines joined; ``None`` for a comment or an event without any."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
-        return event[6:-2]
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line[:5] == b"data:"]
     return b"\n".join(lines) if lines else None
 
 
 def datas(block: bytes) -> Iterator[bytes]:
     """The data of each event in a run of whole events; comments are passed over."""
-    for event in split(block):
-        data = data_of(event)
-        if data is not None:
+    for event in _pieces(block):
+        if event.startswith(b"data: ") and b"\n" not in event:
+            yield event[6:].strip()
+        elif (data := data_of(event)) is not None:
             yield data.strip()
 
 
@@ -69,3 +66,7 @@ def event(data: bytes) -> bytes:
 def comment(text: str) -> bytes:
     """A line that keeps a connection open and that clients pass over."""
     return b": " + text.replace("\n", " ").encode() + b"\n\n"
+
+
+def _pieces(block: bytes) -> list[bytes]:
+    return (block.replace(b"\r\n", b"\n") if b"\r" in block else block).split(b"\n\n")

@@ -97,10 +97,13 @@ class Scheduler:
         if self._closing:
             raise Unavailable("smarterrouter is shutting down.")
         ticket = Ticket(next(self._ids), model, caller, self._clock.now())
+        effects = self.planner.request(ticket)
+        if effects == [Grant(ticket)]:
+            return
         future = asyncio.get_running_loop().create_future()
         self._futures[ticket.id] = future
         try:
-            self._carry_out(self.planner.request(ticket))
+            self._carry_out(effects)
             await future
         except asyncio.CancelledError:
             self._abandon(ticket, future)

@@ -188,13 +188,14 @@ def _add_lexicon(text: str, found: dict[str, float], scores: dict[str, float]) -
     for zone, weight in _zones(text):
         words = words_of(zone)
         all_words += words
+        following = [*words[1:], ""]
         for at, word in enumerate(words):
             if word not in _LEXICON:
                 continue
             entry = _LEXICON[word]
             for cue in entry.alone:
                 counts[cue.name] = counts.get(cue.name, 0.0) + weight
-            if entry.followed:
+            if following[at] in entry.followed:
                 for cue in _phrases_at(words, at, entry):
                     counts[cue.name] = counts.get(cue.name, 0.0) + weight
     for name, count in counts.items():
