@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import tomllib
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from smarterrouter import config, errors
+from smarterrouter.cli.main import app as cli
 from smarterrouter.daemon import app
 from smarterrouter.domain.chat import Endpoint
 from smarterrouter.profiling.files import read_profiles
@@ -124,6 +127,24 @@ def test_the_example_of_a_profile_file_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "profiles.json"
     file.write_text(example)
     assert {model.id for model in read_profiles(file).models} == {"big", "small"}
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/routing.md"])
+def test_what_explain_prints_is_what_is_shown(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [example] = re.findall(r"```json\n(.*?)```", page("profile-files.md"), re.DOTALL)
+    (tmp_path / "profiles.json").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = re.findall(
+        r"\$ smarterrouter (route .*?)\n(.*?)\n```", (ROOT / document).read_text(), re.DOTALL
+    )
+    assert shown
+    for command, output in shown:
+        arguments = [*shlex.split(command), "--profiles", "profiles.json"]
+        printed = CliRunner().invoke(cli, arguments).stdout
+        assert [line.rstrip() for line in printed.splitlines()] == output.splitlines()
 
 
 def test_every_room_of_the_house_is_shown_and_no_other() -> None:

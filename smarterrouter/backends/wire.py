@@ -281,14 +281,16 @@ async def _whole_events(
 ) -> AsyncIterator[bytes]:
     """Runs of whole events, until the last one or the connection's end."""
     assert opening.splitter is not None
-    _limit_silence(response, stall_s)
     block, read, feed = opening.first, response.content.readany, opening.splitter.feed
+    limited = False
     try:
         while True:
             if block:
                 yield block
                 if sse.ends(block):
                     break
+            if not limited:
+                limited = _limit_silence(response, stall_s)
             data = await read()
             if not data:
                 return
@@ -300,12 +302,13 @@ async def _whole_events(
     await _free_connection(response)
 
 
-def _limit_silence(response: aiohttp.ClientResponse, stall_s: float) -> None:
+def _limit_silence(response: aiohttp.ClientResponse, stall_s: float) -> bool:
     """From now on no read may take longer than ``stall_s``."""
     connection = response.connection
     if connection is not None and connection.protocol is not None:
         connection.protocol.read_timeout = stall_s
         connection.protocol.start_timeout()
+    return True
 
 
 async def _free_connection(response: aiohttp.ClientResponse) -> None:

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 FAREWELL_S = 10
+GC_YOUNG = 20_000
+"""New objects between two looks for cycles: one in fifty requests, and not every other one."""
+
 AfterStart = Callable[[str, Settings], Awaitable[None]]
 
 
@@ -64,6 +67,7 @@ async def _serve(
     async def begun() -> None:
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it again
+        gc.set_threshold(GC_YOUNG, *gc.get_threshold()[1:])
         log.info("serving %d models at %s/v1", len(engine.catalogue.models), address)
         if after_start is not None:
             await after_start(address, engine.settings)

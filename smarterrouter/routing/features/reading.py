@@ -219,7 +219,7 @@ def _add_lines(
     text: str, lines: Sequence[str], found: dict[str, float], scores: dict[str, float]
 ) -> int:
     """Counts lines that look like code, and returns how many are bullets."""
-    times = sum(map(text.count, CODE_SIGNS))
+    times = sum([text.count(sign) for rare, sign in CODE_SIGNS if rare in text])
     bullets = 0
     for line in lines:
         bare = line.strip()

@@ -146,7 +146,7 @@ CODE_STARTS = (
     "class ", "</", "<div", "<html", "package ", "using ", "assert ", "static ", "void ",
 )  # fmt: skip
 CODE_ENDS = (";", "{", "}", "});", "/>", "):", "])", "()")
-CODE_SIGNS = (" => ", "();", " == ", "</", " := ", "!=")
+CODE_SIGNS = tuple((_sign(it), it) for it in (" => ", "();", " == ", "</", " := ", "!="))
 MOST_CODE_LINES = 4
 CODE_LINE_WEIGHTS: Mapping[str, float] = {"code_read": 0.45, "code_write": 0.2}
 ASKING = frozenset(("opening: ask a fact", "opening: explain", "opening: repair"))
