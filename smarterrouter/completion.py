@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from smarterrouter.backends.catalogue import Catalogue
 from smarterrouter.domain.chat import ChatRequest
@@ -113,6 +114,7 @@ class Completions:
         """
         decision = walk.decision = self.decide(request)
         self.decisions.append(decision)
+        request = replace(request, prompt_tokens=decision.features.prompt_tokens)
         for candidate in decision.candidates:
             walk.trying, walk.leased, answered = candidate, False, False
             try:

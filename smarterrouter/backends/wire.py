@@ -70,7 +70,7 @@ class Wire:
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[tuple[str, Endpoint], URL] = {}
+        self._urls: dict[str, URL] = {}
 
     async def aclose(self) -> None:
         if self._session:
@@ -82,7 +82,8 @@ class Wire:
         limits = self._timeouts
         until = time.monotonic() + limits.first_byte_s
         try:
-            response = await self._post(request, target)
+            url, data = f"{target.url}/{request.endpoint.value}", body(request, target.model)
+            response = await self.post(url, data, target.who, target.headers)
             try:
                 first = await _opening(response, request, target, until)
                 yield _blocks(response, first, target, limits.stall_s)
@@ -93,8 +94,13 @@ class Wire:
                 f"{target.who} sent nothing for {limits.first_byte_s:g} s."
             ) from None
 
-    async def _post(self, request: ChatRequest, target: Target) -> aiohttp.ClientResponse:
-        """Send the request; once more when its connection turns out to be closed already.
+    async def post(
+        self, url: str, data: bytes, who: str, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send a body; once more when its connection turns out to be closed already.
+
+        Raises ``Unavailable`` or ``BackendError``, and aiohttp's ``SocketTimeoutError`` when
+        nothing has come within ``first_byte_s``. The caller closes what is returned.
 
         llama.cpp closes its connections right after a stream, though its ``Keep-Alive`` header
         says otherwise, so a request may go out on one at that very moment.
@@ -102,35 +108,34 @@ class Wire:
         sent = time.monotonic()
         try:
             try:
-                return await self._send(request, target)
+                return await self._send(url, data, headers)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 at_once = time.monotonic() - sent < STALE_S
                 if isinstance(error, aiohttp.ClientConnectorError) or not at_once:
                     raise
-                return await self._send(request, target)
+                return await self._send(url, data, headers)
         except aiohttp.ClientConnectorError as error:
-            raise Unavailable(f"{target.who} cannot be reached: {error.strerror}.") from error
+            raise Unavailable(f"{who} cannot be reached: {error.strerror}.") from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise Unavailable(f"{target.who} did not accept a connection in time.") from error
+            raise Unavailable(f"{who} did not accept a connection in time.") from error
         except aiohttp.SocketTimeoutError:
             raise
         except aiohttp.ClientError as error:
-            raise BackendError(f"{target.who} closed the connection without an answer.") from error
+            raise BackendError(f"{who} closed the connection without an answer.") from error
 
-    async def _send(self, request: ChatRequest, target: Target) -> aiohttp.ClientResponse:
+    async def _send(
+        self, url: str, data: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         return await self._open().post(
-            self._url(target.url, request.endpoint),
-            data=body(request, target.model),
-            headers=target.headers,
-            allow_redirects=False,
+            self._parsed(url), data=data, headers=headers, allow_redirects=False
         )
 
-    def _url(self, base: str, endpoint: Endpoint) -> URL:
+    def _parsed(self, url: str) -> URL:
         """Parsed once: that is the dearest part of a small request."""
-        url = self._urls.get((base, endpoint))
-        if url is None:
-            url = self._urls[base, endpoint] = URL(f"{base}/{endpoint.value}")
-        return url
+        parsed = self._urls.get(url)
+        if parsed is None:
+            parsed = self._urls[url] = URL(url)
+        return parsed
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

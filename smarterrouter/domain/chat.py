@@ -31,7 +31,10 @@ class Message(Struct, frozen=True):
 
 
 class ChatRequest(Struct, frozen=True):
-    """One decoded request. ``caller`` is the API key's name, or the client's address."""
+    """One decoded request. ``caller`` is the API key's name, or the client's address.
+
+    ``prompt_tokens`` is what routing has estimated, once it has; 0 before.
+    """
 
     endpoint: Endpoint
     model: str
@@ -41,6 +44,7 @@ class ChatRequest(Struct, frozen=True):
     fields: Mapping[str, Raw]
     max_tokens: int | None = None
     caller: str = "local"
+    prompt_tokens: int = 0
 
 
 def asking(
