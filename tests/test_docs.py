@@ -90,9 +90,9 @@ def test_the_table_of_errors_is_the_tree_of_errors() -> None:
 
 def test_the_routes_are_those_of_the_daemon() -> None:
     told = {re.sub("{.*}", "{}", name) for name, *_ in rows(section(page("http.md"), "## Routes"))}
-    handlers = re.findall(r'@get\("([^"]+)"', Path(app.__file__).read_text())
-    reading = {f"GET {re.sub('{.*}', '{}', path)}" for path in handlers}
-    assert told == reading | {f"POST /v1/{endpoint.value}" for endpoint in Endpoint}
+    handlers = re.findall(r'@(get|post)\("([^"]+)"', Path(app.__file__).read_text())
+    admin = {f"{method.upper()} {re.sub('{.*}', '{}', path)}" for method, path in handlers}
+    assert told == admin | {f"POST /v1/{endpoint.value}" for endpoint in Endpoint}
 
 
 def test_the_terms_of_a_score_are_those_of_the_decision() -> None:
@@ -134,7 +134,7 @@ def test_what_explain_prints_is_what_is_shown(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [example] = re.findall(r"```json\n(.*?)```", page("profile-files.md"), re.DOTALL)
-    (tmp_path / "profiles.json").write_text(example)
+    (tmp_path / "pool.json").write_text(example)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     shown = re.findall(
@@ -142,8 +142,7 @@ def test_what_explain_prints_is_what_is_shown(
     )
     assert shown
     for command, output in shown:
-        arguments = [*shlex.split(command), "--profiles", "profiles.json"]
-        printed = CliRunner().invoke(cli, arguments).stdout
+        printed = CliRunner().invoke(cli, shlex.split(command)).stdout
         assert [line.rstrip() for line in printed.splitlines()] == output.splitlines()
 
 

@@ -11,14 +11,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from smarterrouter.backends.refusals import refusal
+from smarterrouter.backends.control import Control
 from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 from smarterrouter.domain.ports import Blocks, Lost
-from smarterrouter.errors import BackendError, Unavailable
+from smarterrouter.errors import BackendError
 
-LISTING_TIMEOUT_S = 10.0
 CONTEXT_FIELDS = ("max_model_len", "context_length", "loaded_context_length", "max_context_length")
 
 
@@ -47,27 +46,21 @@ class OpenAIBackend:
         self._wire = Wire(timeouts)
         key = options.api_key
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._control = Control(self.url, self.name, self._headers)
 
     async def models(self) -> tuple[Model, ...]:
-        import httpx
-
+        answer = await self._control.get("/models")
         try:
-            async with httpx.AsyncClient(timeout=LISTING_TIMEOUT_S, trust_env=False) as client:
-                answer = await client.get(f"{self.url}/models", headers=self._headers)
-        except httpx.HTTPError as error:
-            raise Unavailable(f"{self.name} cannot be reached at {self.url}: {error}.") from error
-        if answer.status_code != 200:
-            raise refusal(
-                answer.status_code, answer.headers, answer.content, self.name, "a model list"
-            )
-        try:
-            listed = answer.json()["data"]
+            listed = [item for item in answer["data"] if isinstance(item, dict) and "id" in item]
             return tuple(self._model(item) for item in listed)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise BackendError(
                 f"{self.name} at {self.url}/models does not answer with a model list. "
                 "Is that the address of an OpenAI-compatible API?"
             ) from error
+
+    async def version(self) -> str | None:
+        return None
 
     async def load(self, name: str) -> Footprint | None:
         return None
@@ -83,6 +76,7 @@ class OpenAIBackend:
         return None
 
     async def aclose(self) -> None:
+        await self._control.aclose()
         await self._wire.aclose()
 
     def _model(self, item: Mapping[str, Any]) -> Model:

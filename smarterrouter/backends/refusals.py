@@ -24,6 +24,10 @@ from smarterrouter.errors import (
 )
 
 LONGEST_SENTENCE = 500
+LONGEST_WAIT_S = 24 * 3600.0
+
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading bytes as JSON may raise."""
 
 
 def refusal(
@@ -50,7 +54,7 @@ def refusal(
         case _ if status < 300:
             return BackendError(f"{who} accepted the request and answered nothing ({status}).")
         case _ if status < 400:
-            where = headers.get("Location", "another address")
+            where = _readable(headers.get("Location", "another address"))
             return BackendError(f"{who} redirects to {where}: use that address instead.")
         case _:
             return BackendError(f"{who} failed ({status}). {said}".strip(), retry_after_s=retry)
@@ -62,7 +66,7 @@ def error_in(data: bytes) -> str | None:
         return None
     try:
         fields = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
     if not isinstance(fields, dict) or not fields.get("error"):
         return None
@@ -73,7 +77,7 @@ def sentence(raw: bytes) -> tuple[str, str | None, str | None]:
     """(what the body says, its code, its param); an empty sentence when it says nothing."""
     try:
         fields = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         text = raw.decode(errors="replace").strip()
         return ("" if text.startswith("<") else _short(text)), None, None
     if not isinstance(fields, dict):
@@ -89,17 +93,22 @@ def sentence(raw: bytes) -> tuple[str, str | None, str | None]:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which gives seconds or a date."""
+    """Seconds from a Retry-After header, which gives seconds or a date; at most a day."""
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+        seconds = float(value) if value.strip()[:1].isdecimal() else _until(value)
     except ValueError:
         return None
+    return min(max(0.0, seconds), LONGEST_WAIT_S)
+
+
+def _until(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp() - time()
+
+
+def _readable(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _plain(said: object) -> str:

@@ -21,21 +21,21 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
-from smarterrouter.backends.refusals import error_in, refusal
+from smarterrouter.backends.refusals import NOT_JSON, error_in, refusal
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.domain.ports import Blocks
 from smarterrouter.errors import BackendError, BackendTimeout, Unavailable
 
 LONGEST_ERROR_BYTES = 64 * 1024
-LONGEST_FIRST_EVENT_BYTES = 16 * 1024 * 1024
+LONGEST_EVENT_BYTES = 16 * 1024 * 1024
 KEEPALIVE_S = 3.0
 """Shorter than any common server's own (5 s), so that it never closes a connection as we send."""
 
 STALE_S = 0.5
 """A connection that is closed this soon after a request went out had been closed before it."""
 
-LINGER_S = 1.0
+LINGER_S = 0.25
 """How long to wait, after the last event, for the connection to be free for the next request."""
 
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
@@ -80,19 +80,19 @@ class Wire:
     async def stream(self, request: ChatRequest, target: Target) -> AsyncIterator[Blocks]:
         """An answer whose first event has come; see ``ports.Backend.stream``."""
         limits = self._timeouts
-        until = time.monotonic() + limits.first_byte_s
+        url, data = f"{target.url}/{request.endpoint.value}", body(request, target.model)
         try:
-            url, data = f"{target.url}/{request.endpoint.value}", body(request, target.model)
-            response = await self.post(url, data, target.who, target.headers)
-            try:
-                first = await _opening(response, request, target, until)
-                yield _blocks(response, first, target, limits.stall_s)
-            finally:
-                response.close()
-        except aiohttp.SocketTimeoutError:
+            async with asyncio.timeout(limits.first_byte_s):
+                response = await self.post(url, data, target.who, target.headers)
+                first = await _opening(response, request, target)
+        except TimeoutError:
             raise BackendTimeout(
                 f"{target.who} sent nothing for {limits.first_byte_s:g} s."
             ) from None
+        try:
+            yield _blocks(response, first, target, limits.stall_s)
+        finally:
+            response.close()
 
     async def post(
         self, url: str, data: bytes, who: str, headers: Mapping[str, str]
@@ -173,41 +173,50 @@ class _Opening:
 
 
 async def _opening(
-    response: aiohttp.ClientResponse, request: ChatRequest, target: Target, until: float
+    response: aiohttp.ClientResponse, request: ChatRequest, target: Target
 ) -> _Opening:
-    """Read until the first data. Raises whatever the server says instead of an answer.
-
-    ``until`` (monotonic seconds) bounds a server that sends comments and nothing else; one that
-    is silent is bounded by the connection's own time-out.
-    """
+    """Read until the first data. Raises whatever the server says instead of an answer."""
     try:
         if response.status != 200:
-            raw = await response.content.read(LONGEST_ERROR_BYTES)
+            raw = await _at_most(response.content, LONGEST_ERROR_BYTES)
             raise refusal(response.status, response.headers, raw, target.who, target.model)
         if response.content_type == "application/json":
             return _from_json(await response.read(), request, target)
         if response.content_type == "text/html":
             raise BackendError(
-                f"{target.who} answered with a web page. Is {target.url} the address of its API?"
+                f"{target.who} answered with a web page. Is its address that of an API?"
             )
-        return await _first_events(response.content, target, until)
+        return await _first_events(response.content, target)
     except aiohttp.SocketTimeoutError:
+        response.close()
         raise
     except aiohttp.ClientError as error:
+        response.close()
         raise BackendError(f"{target.who} broke off before its answer began.") from error
+    except BaseException:
+        response.close()
+        raise
 
 
-async def _first_events(content: aiohttp.StreamReader, target: Target, until: float) -> _Opening:
-    splitter, block = sse.Splitter(), b""
+async def _at_most(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """The body, or as much of it as a sentence could be in."""
+    parts: list[bytes] = []
+    while limit > 0 and (data := await content.read(limit)):
+        parts.append(data)
+        limit -= len(data)
+    return b"".join(parts)
+
+
+async def _first_events(content: aiohttp.StreamReader, target: Target) -> _Opening:
+    splitter, blocks, size = sse.Splitter(), [], 0
     while data := await content.readany():
-        block += splitter.feed(data)
-        opening = next(sse.datas(block), None)
-        if opening is not None:
+        block = splitter.feed(data)
+        blocks.append(block)
+        size += len(data)
+        if (opening := next(sse.datas(block), None)) is not None:
             _check_opening(opening, target)
-            return _Opening(block, splitter)
-        if time.monotonic() > until:
-            raise aiohttp.SocketTimeoutError
-        if len(block) + len(splitter.rest) > LONGEST_FIRST_EVENT_BYTES:
+            return _Opening(b"".join(blocks), splitter)
+        if size > LONGEST_EVENT_BYTES:
             raise BackendError(f"{target.who} sent no event in 16 MiB.")
     raise BackendError(f"{target.who} ended its answer before it began.")
 
@@ -219,7 +228,7 @@ def _check_opening(data: bytes, target: Target) -> None:
         raise BackendError(f"{target.who} failed: {problem}")
     try:
         _decode(data)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise BackendError(f"{target.who} sent something that is not JSON.") from None
 
 
@@ -227,7 +236,7 @@ def _from_json(raw: bytes, request: ChatRequest, target: Target) -> _Opening:
     """An answer that is one JSON body: an embedding, or a server that does not stream."""
     try:
         answer = msgspec.json.decode(raw, type=dict[str, object])
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise BackendError(f"{target.who} sent something that is not JSON.") from None
     if (problem := error_in(raw)) is not None:
         raise BackendError(f"{target.who} failed: {problem}")
@@ -237,7 +246,10 @@ def _from_json(raw: bytes, request: ChatRequest, target: Target) -> _Opening:
     if request.endpoint is Endpoint.EMBEDDINGS:
         return _Opening(raw)
     if request.endpoint is Endpoint.CHAT:
-        raw = _encode(as_chunk(answer))
+        try:
+            raw = _encode(as_chunk(answer))
+        except (AttributeError, TypeError, ValueError):
+            raise BackendError(f"{target.who} sent an answer that makes no sense.") from None
     return _Opening(sse.event(raw) + sse.DONE_EVENT)
 
 
@@ -270,7 +282,7 @@ async def _blocks(
             block, problem = _until_error(block)
         if block:
             recent.append(block)
-            yield block if same_name else renamed(block, target.shown_as)
+            yield block if same_name else _renamed(block, target)
         if problem is not None:
             raise BackendError(f"{target.who} failed in the middle of its answer: {problem}")
     ending = b"".join(recent)
@@ -286,28 +298,30 @@ async def _whole_events(
 ) -> AsyncIterator[bytes]:
     """Runs of whole events, until the last one or the connection's end."""
     assert opening.splitter is not None
-    block, read, feed = opening.first, response.content.readany, opening.splitter.feed
+    splitter, block, read = opening.splitter, opening.first, response.content.readany
     limited = False
     try:
         while True:
             if block:
                 yield block
-                if sse.ends(block):
+                if sse.ends(block) or (sse.DONE in block and sse.DONE in sse.datas(block)):
                     break
+            if len(splitter.rest) > LONGEST_EVENT_BYTES:
+                raise BackendError(f"{target.who} sent an event of over 16 MiB.")
             if not limited:
-                limited = _limit_silence(response, stall_s)
+                limited = limit_silence(response, stall_s)
             data = await read()
             if not data:
                 return
-            block = feed(data)
+            block = splitter.feed(data)
     except aiohttp.SocketTimeoutError:
         raise BackendTimeout(f"{target.who} sent nothing for {stall_s:g} s.") from None
     except (aiohttp.ClientError, RuntimeError) as error:  # RuntimeError: we were closed meanwhile
         raise BackendError(f"{target.who} broke off in the middle of its answer.") from error
-    await _free_connection(response)
+    await free_connection(response)
 
 
-def _limit_silence(response: aiohttp.ClientResponse, stall_s: float) -> bool:
+def limit_silence(response: aiohttp.ClientResponse, stall_s: float) -> bool:
     """From now on no read may take longer than ``stall_s``."""
     connection = response.connection
     if connection is not None and connection.protocol is not None:
@@ -316,7 +330,7 @@ def _limit_silence(response: aiohttp.ClientResponse, stall_s: float) -> bool:
     return True
 
 
-async def _free_connection(response: aiohttp.ClientResponse) -> None:
+async def free_connection(response: aiohttp.ClientResponse) -> None:
     """Read what follows the last event, so that the connection serves the next request too."""
     if response.content.at_eof():
         return
@@ -335,6 +349,13 @@ def _until_error(block: bytes) -> tuple[bytes, str | None]:
             return before, problem
         before += event
     return block, None
+
+
+def _renamed(block: bytes, target: Target) -> bytes:
+    try:
+        return renamed(block, target.shown_as)
+    except NOT_JSON:
+        raise BackendError(f"{target.who} sent a chunk that is not JSON.") from None
 
 
 def renamed(block: bytes, model: str) -> bytes:

@@ -36,10 +36,11 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with source as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
+                    line.encode()  # undecodable bytes of standard input come as surrogates
                     yield number, _object(line, path, number)
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise BadRequest(f"{path} is not UTF-8 text.") from None
 
 
@@ -57,9 +58,11 @@ def _question(item: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
     """The line's prompt or messages, read as the daemon would read them."""
     from smarterrouter.daemon.decode import decode
 
-    given = item.get("messages")
-    if isinstance(item.get("prompt"), str) and given is None:
-        given = [{"role": "user", "content": item["prompt"]}]
+    given, prompt = item.get("messages"), item.get("prompt")
+    if given is None:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise BadRequest(f"{path}, line {number} has neither a 'prompt' nor 'messages'.")
+        given = [{"role": "user", "content": prompt}]
     body = json.dumps({"model": "-", "messages": given}).encode()
     try:
         request = decode(body, Endpoint.CHAT, "batch")

@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from smarterrouter import __version__
+from smarterrouter.cli.doctor import doctor
+from smarterrouter.cli.models import models
 from smarterrouter.cli.route import route
 from smarterrouter.cli.serve import serve
 from smarterrouter.errors import ConfigError, SmarterRouterError, Unavailable
@@ -44,6 +46,8 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(route)
+app.command()(models)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

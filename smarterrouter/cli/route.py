@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smarterrouter.errors import SmarterRouterError, Unavailable
+
 if TYPE_CHECKING:
     from smarterrouter.config import Settings
 
@@ -44,24 +46,29 @@ def route(
     from smarterrouter.config import load
 
     if (prompt is None) == (batch is None):
-        raise typer.BadParameter("Give a PROMPT, or --batch FILE.")
+        raise typer.BadParameter("Give either a PROMPT or --batch FILE.")
     settings = load(None, config)
     if batch is not None:
         from smarterrouter.cli.batch import run_batch
 
         run_batch(batch, profiles, {"model": model, "image": image, "tools": tools}, settings)
         return
-    text = typer.get_text_stream("stdin").read() if prompt == "-" else str(prompt)
+    try:
+        text = typer.get_text_stream("stdin").read() if prompt == "-" else str(prompt)
+    except UnicodeDecodeError:
+        raise typer.BadParameter("Standard input is not UTF-8 text.") from None
     if not text.strip():
         raise typer.BadParameter("The prompt is empty.")
     question = {"prompt": text, "model": model, "image": image, "tools": tools}
     decision = _decision(question, profiles, url, settings)
     if as_json or jsonl:
         typer.echo(json.dumps({"schema": 1, "decision": decision}, indent=None if jsonl else 2))
-        return
-    from smarterrouter.cli.render import show_decision
+    else:
+        from smarterrouter.cli.render import show_decision
 
-    show_decision(decision, explain)
+        show_decision(decision, explain)
+    if decision["model"] is None:
+        raise SmarterRouterError(decision["why"])
 
 
 def _decision(
@@ -72,4 +79,9 @@ def _decision(
     if profiles is not None:
         return deciding.from_profiles(profiles, settings)(question)
     asked = deciding.ask_daemon(url, question, settings)
-    return asked if asked is not None else deciding.local(settings)(question)
+    if asked is not None:
+        return asked
+    try:
+        return deciding.local(settings)(question)
+    except Unavailable as error:
+        raise Unavailable(f"No daemon answers at {settings.address()}. {error.message}") from None

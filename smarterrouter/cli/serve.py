@@ -15,7 +15,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to bind to.", show_default="11436")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
     models_dir: Annotated[
-        Path | None, typer.Option(help="Folder of GGUF files to run with llama.cpp.")
+        str | None,
+        typer.Option(help="Folder of GGUF files to run with llama.cpp.", metavar="DIR"),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Run a small real model and route one prompt to it.")
@@ -26,6 +27,8 @@ def serve(
     from smarterrouter.daemon import demo as demonstration
     from smarterrouter.daemon.run import run
 
+    if models_dir is not None and not models_dir.strip():
+        raise typer.BadParameter("--models-dir is empty.")
     flags: dict[str, Any] = {"host": host, "port": port}
     if models_dir is not None:  # the one backend, whatever the file lists
         flags |= {"provider": "managed", "models_dir": models_dir, "backend": ()}

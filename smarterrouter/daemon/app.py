@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 
 from smarterrouter import __version__
 from smarterrouter.assembly import Engine
@@ -20,6 +21,7 @@ from smarterrouter.daemon.auth import Keys
 from smarterrouter.daemon.company import WaitPolicy
 from smarterrouter.daemon.openai_routes import ModelRoutes
 from smarterrouter.domain.chat import Endpoint, Message, asking
+from smarterrouter.domain.models import Capability
 from smarterrouter.errors import BadRequest, SmarterRouterError
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ def _listing_routes(engine: Engine) -> list[Any]:
 
     @get("/health", sync_to_thread=False)
     def health() -> dict[str, object]:
-        ready = bool(engine.catalogue.models)
+        ready = any(Capability.CHAT in model.capabilities for model in engine.catalogue.models)
         return {"status": "ok", "ready": ready, "version": __version__}
 
     @get("/v1/models", sync_to_thread=False)
@@ -93,8 +95,9 @@ def _listing_routes(engine: Engine) -> list[Any]:
 
     @get("/v1/models/{model_id:path}", sync_to_thread=False)
     def model(model_id: FromPath[str]) -> dict[str, object]:
-        entries = listing.listing(engine.completions, engine.loaded(), started)
-        return listing.find(entries, model_id.removeprefix("/"))
+        return listing.find(
+            engine.completions, model_id.removeprefix("/"), engine.loaded(), started
+        )
 
     return [health, models, model]
 
@@ -107,10 +110,21 @@ def _admin_routes(engine: Engine) -> list[Any]:
         image: FromQuery[bool] = False,
         tools: FromQuery[bool] = False,
     ) -> dict[str, object]:
-        if not prompt.strip():
+        return explained(Question(prompt, model, image, tools))
+
+    @post("/admin/explain", status_code=200, sync_to_thread=False)
+    def explain_long(data: JSONBody[Question]) -> dict[str, object]:
+        return explained(data)
+
+    def explained(asked: Question) -> dict[str, object]:
+        if not asked.prompt.strip():
             raise BadRequest("'prompt' is empty.", param="prompt")
-        name = model or engine.settings.external_model_name
-        request = asking([Message("user", prompt)], model=name, image=image, tools=tools)
+        request = asking(
+            [Message("user", asked.prompt)],
+            model=asked.model or engine.settings.external_model_name,
+            image=asked.image,
+            tools=asked.tools,
+        )
         return {"schema": 1, "decision": engine.completions.decide(request).as_json()}
 
     @get("/admin/decisions", sync_to_thread=False)
@@ -125,7 +139,16 @@ def _admin_routes(engine: Engine) -> list[Any]:
                 return {"schema": 1, "decision": one.as_json()}
         raise NotKept(f"No decision '{decision_id}' is kept; the last 1000 are.")
 
-    return [explain, decisions, decision]
+    return [explain, explain_long, decisions, decision]
+
+
+class Question(Struct, forbid_unknown_fields=True):
+    """What ``/admin/explain`` is asked; by POST where it is too long for an address."""
+
+    prompt: str
+    model: str | None = None
+    image: bool = False
+    tools: bool = False
 
 
 class NotKept(SmarterRouterError):

@@ -15,6 +15,10 @@ from smarterrouter.domain.chat import ChatRequest, Endpoint, Message
 from smarterrouter.domain.models import Capability
 from smarterrouter.errors import BadRequest
 
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+STAND_IN = ".,"
+"""What stands for a token whose text nobody knows: its estimate is just over one token."""
+
 IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
 
@@ -37,7 +41,7 @@ def decode(body: bytes, endpoint: Endpoint, caller: str) -> ChatRequest:
     """The request. Raises ``BadRequest`` with the field at fault."""
     try:
         fields = _fields(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BROKEN as error:
         raise BadRequest(f"The body is not a JSON object: {error}.") from None
     messages = _conversation(fields, endpoint)
     stream = _read(fields, "stream", bool | None) or False
@@ -76,7 +80,7 @@ def _conversation(fields: dict[str, Raw], endpoint: Endpoint) -> tuple[Message, 
         return (Message("user", _plain_text(fields, name)),)
     try:
         given = _messages.decode(_required(fields, "messages"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BROKEN as error:
         raise BadRequest(f"'messages' is malformed: {error}.", param="messages") from None
     if not given:
         raise BadRequest("'messages' is empty: send at least one.", param="messages")
@@ -95,22 +99,22 @@ def _plain_text(fields: dict[str, Raw], name: str) -> str:
     """The text of ``prompt`` or ``input``: a string, several, or tokens (as many stand-ins)."""
     try:
         given = _texts.decode(_required(fields, name))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BROKEN as error:
         raise BadRequest(f"'{name}' is malformed: {error}.", param=name) from None
     if isinstance(given, str):
         return given
     if not given:
         raise BadRequest(f"'{name}' is empty.", param=name)
+    if all(isinstance(item, int) for item in given):
+        return STAND_IN * len(given)
     return max((_one_text(item, name) for item in given), key=len)
 
 
 def _one_text(item: object, name: str) -> str:
     if isinstance(item, str):
         return item
-    if isinstance(item, int):
-        return "."
     if isinstance(item, list):
-        return " ." * len(item)
+        return STAND_IN * len(item)
     raise BadRequest(f"'{name}' holds neither text nor tokens.", param=name)
 
 
@@ -140,5 +144,5 @@ def _read(fields: dict[str, Raw], name: str, kind: Any) -> Any:
         return None
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BROKEN as error:
         raise BadRequest(f"'{name}' is malformed: {error}.", param=name) from None

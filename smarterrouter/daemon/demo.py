@@ -55,13 +55,15 @@ async def show(address: str, settings: Settings) -> None:
 
 def _say(text: str, why: str, address: str, settings: Settings) -> None:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    out = Console(highlight=False, soft_wrap=True)
-    out.print(f"\n[bold]Prompt[/bold]  {PROMPT}")
-    out.print("[bold]Answer[/bold]  ", end="")
-    out.print(text, markup=False)
-    out.print("[bold]Why[/bold]     ", end="")
-    out.print(why, markup=False)
+    out = Console(highlight=False)
+    said = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for name, words in (("Prompt", PROMPT), ("Answer", text), ("Why", why)):
+        said.add_row(Text(name, style="bold"), Text(words))
+    out.print()
+    out.print(said)
     out.print(f"\nServing at [bold]{address}/v1[/bold] - stop with Ctrl-C.")
     out.print("Open WebUI: Settings > Connections > OpenAI API > Add connection")
     out.print(f"            URL {address}/v1, any key, model {settings.external_model_name}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from smarterrouter.completion import Completions
 from smarterrouter.domain.models import Capability, Model
-from smarterrouter.errors import ModelNotFound
 
 OWNER = "smarterrouter"
 
@@ -16,30 +15,34 @@ def listing(
 ) -> list[dict[str, object]]:
     """The virtual models, then every real one. ``loaded`` are the ids that are ready now."""
     models = completions.catalogue.models
-    virtual = [_virtual(name, models, created) for name in completions.virtual]
-    return virtual + [describe(model, model.id in loaded, created) for model in models]
+    virtual = [_virtual(name, models, loaded, created) for name in completions.virtual]
+    real = [describe(homes, loaded, created) for homes in completions.catalogue.by_home]
+    return virtual + real
 
 
-def find(entries: Iterable[dict[str, object]], model_id: str) -> dict[str, object]:
-    """The entry with that id. Raises ``ModelNotFound``."""
-    for entry in entries:
-        if entry["id"] == model_id:
-            return entry
-    raise ModelNotFound(f"There is no model '{model_id}'. GET /v1/models lists all.", param="model")
+def find(
+    completions: Completions, model_id: str, loaded: frozenset[str], created: int
+) -> dict[str, object]:
+    """The entry of that id, or of ``backend/name``. Raises ``ModelNotFound``."""
+    if model_id in completions.virtual:
+        return _virtual(model_id, completions.catalogue.models, loaded, created)
+    return describe(completions.catalogue.homes(model_id), loaded, created)
 
 
-def describe(model: Model, loaded: bool, created: int) -> dict[str, object]:
+def describe(homes: Sequence[Model], loaded: frozenset[str], created: int) -> dict[str, object]:
     """One model, in the fields that OpenAI, vLLM and llama.cpp clients read."""
+    model, ready = homes[0], homes[0].id in loaded
     return {
         "id": model.id,
         "object": "model",
         "created": created,
         "owned_by": model.ref.backend,
+        "homes": [home.ref.backend for home in homes],
         "max_model_len": model.usable_context,
         "context_length": model.usable_context,
         "capabilities": sorted(model.capabilities),
-        "loaded": loaded,
-        "status": {"value": "loaded" if loaded else "unloaded"},
+        "loaded": ready,
+        "status": {"value": "loaded" if ready else "unloaded"},
         "meta": {
             "n_ctx": model.usable_context,
             "n_ctx_train": model.context_length,
@@ -51,7 +54,9 @@ def describe(model: Model, loaded: bool, created: int) -> dict[str, object]:
     }
 
 
-def _virtual(name: str, models: Iterable[Model], created: int) -> dict[str, object]:
+def _virtual(
+    name: str, models: Iterable[Model], loaded: frozenset[str], created: int
+) -> dict[str, object]:
     """A virtual model can do what any of the real ones can."""
     chatting = [model for model in models if Capability.CHAT in model.capabilities]
     contexts = [model.usable_context for model in chatting if model.usable_context]
@@ -64,6 +69,6 @@ def _virtual(name: str, models: Iterable[Model], created: int) -> dict[str, obje
         "max_model_len": longest,
         "context_length": longest,
         "capabilities": sorted({c for model in chatting for c in model.capabilities}),
-        "loaded": bool(chatting),
+        "loaded": any(model.id in loaded for model in chatting),
         "meta": {"n_ctx": longest},
     }

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from dataclasses import replace
 
-import msgspec
 from litestar.types import Receive, Scope, Send
 
 from smarterrouter.completion import Answer, Completions, Walk
@@ -32,6 +31,10 @@ from smarterrouter.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+
+SENSELESS = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+"""What adding up chunks may raise that are not as OpenAI's are."""
 
 
 class HungUp(Exception):
@@ -142,18 +145,19 @@ async def _collect(answer: Answer, reply: Reply, endpoint: Endpoint) -> None:
 
 
 async def _collected(answer: Answer) -> bytes:
+    """Raises ``BackendError`` when the chunks do not add up to an answer."""
     collector = Collector()
     async for block in answer.blocks:
-        for data in sse.datas(block):
-            if data == sse.DONE:
-                continue
-            try:
-                collector.add(data)
-            except msgspec.DecodeError:
-                raise BackendError(
-                    f"{answer.candidate.model} sent a chunk that is not JSON."
-                ) from None
-    return collector.body()
+        try:
+            for data in sse.datas(block):
+                if data != sse.DONE:
+                    collector.add(data)
+        except SENSELESS:
+            raise BackendError(f"{answer.candidate.model} sent a senseless chunk.") from None
+    try:
+        return collector.body()
+    except SENSELESS:
+        raise BackendError(f"{answer.candidate.model} sent chunks that do not add up.") from None
 
 
 def _headers(answer: Answer) -> Headers:

@@ -9,11 +9,12 @@ from smarterrouter.domain import sse
 from smarterrouter.errors import SmarterRouterError
 
 Headers = list[tuple[bytes, bytes]]
+_NO_CONTROLS = bytes(32 if code < 32 or code == 127 else code for code in range(256))
 
 
 def header(name: str, value: str) -> tuple[bytes, bytes]:
     """A header whose value is safe to send, whatever a model is called."""
-    return name.encode(), value.encode("ascii", "backslashreplace").replace(b"\n", b" ")
+    return name.encode(), value.encode("ascii", "backslashreplace").translate(_NO_CONTROLS)
 
 
 class Reply:
@@ -27,10 +28,10 @@ class Reply:
 
     async def json(self, status: int, body: bytes, headers: Headers) -> None:
         """The whole response at once."""
-        self.begun = self.done = True
         length = (b"content-length", str(len(body)).encode())
         kind = (b"content-type", b"application/json")
         await self._start(status, [kind, length, *headers])
+        self.done = True
         await self._body(body, more=False)
 
     async def error(self, error: SmarterRouterError, headers: Headers) -> None:
@@ -45,7 +46,6 @@ class Reply:
         await self.json(error.status, body, headers)
 
     async def open_stream(self, headers: Headers) -> None:
-        self.begun = True
         kind = (b"content-type", b"text/event-stream; charset=utf-8")
         quiet = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         await self._start(200, [kind, *quiet, *headers])
@@ -69,6 +69,7 @@ class Reply:
                 "headers": [*headers, *self._base],
             }
         )
+        self.begun = True
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})

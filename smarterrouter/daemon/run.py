@@ -68,12 +68,16 @@ async def _serve(
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it again
         gc.set_threshold(GC_YOUNG, *gc.get_threshold()[1:])
-        log.info("serving %d models at %s/v1", len(engine.catalogue.models), address)
+        count = len(engine.catalogue.models)
+        log.info("serving %d model%s at %s/v1", count, "" if count == 1 else "s", address)
+        if not count:
+            log.warning("%s", engine.completions.nothing_to_answer())
         if after_start is not None:
             await after_start(address, engine.settings)
 
     server.begun = begun
     await server.serve(sockets=[listener])
+    log.info("stopped")
 
 
 class Server(uvicorn.Server):
@@ -96,14 +100,14 @@ class Server(uvicorn.Server):
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ``ConfigError`` saying who has the port, or what is wrong."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
         return listener
     except OSError as error:
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"Port {port} is in use on {host}, perhaps by another smarterrouter. "
@@ -121,10 +125,11 @@ def set_up_logging(settings: Settings) -> None:
         handler.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
         )
-    root = logging.getLogger("smarterrouter")
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
-    root.propagate = False
+    for name, level in (("smarterrouter", settings.log_level.upper()), ("uvicorn", "WARNING")):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
 
 
 class _JsonLines(logging.Formatter):

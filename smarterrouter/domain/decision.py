@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from smarterrouter.domain.models import Capability, ModelRef
 
+LEAST_LEAD = 0.0005
+"""A smaller lead is none that anybody could see in three decimals."""
+
 
 class Difficulty(StrEnum):
     EASY = "easy"
@@ -120,7 +123,8 @@ class RouteDecision(Struct, frozen=True):
         """The choice in a sentence: what was asked, who won, and what decided it."""
         chosen, seen = self.chosen, self.features
         if chosen is None:
-            return "No model can answer this prompt."
+            reasons = "; ".join(f"{one.model} {one.reason}" for one in self.rejected[:5])
+            return f"No model can answer this prompt: {reasons or 'there is none'}."
         seconds = chosen.expected_seconds
         pace = "" if seconds is None else f", about {seconds:.1f} s"
         told = (
@@ -136,7 +140,10 @@ class RouteDecision(Struct, frozen=True):
         for term in second.terms:
             ahead[term.name] = ahead.get(term.name, 0.0) - term.value
         name = max(ahead, key=lambda term: ahead[term])
-        return f"{told}, ahead of {second.model} by {chosen.score - second.score:.3f}: {name}."
+        lead = chosen.score - second.score
+        if lead < LEAST_LEAD:
+            return f"{told}, level with {second.model}."
+        return f"{told}, ahead of {second.model} by {lead:.3f}: {name}."
 
     @property
     def chosen(self) -> Candidate | None:

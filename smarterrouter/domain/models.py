@@ -42,6 +42,7 @@ class Model:
     ``context_length`` is what the model was trained for, ``served_context`` what one
     request may use as it is (or will be) loaded; both in tokens. ``uncertain`` holds the
     capabilities that nobody has stated or probed: the model may have them or not.
+    ``resident`` says whether it is loaded where its backend can tell, as of its last listing.
     """
 
     ref: ModelRef
@@ -55,6 +56,7 @@ class Model:
     architecture: str | None = None
     digest: str | None = None
     uncertain: frozenset[Capability] = frozenset()
+    resident: bool | None = None
 
     @property
     def usable_context(self) -> int | None:

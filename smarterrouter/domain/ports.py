@@ -42,6 +42,12 @@ class Backend(Protocol):
     async def models(self) -> tuple[Model, ...]:
         """Every model it offers now. Raises ``Unavailable`` when it cannot be reached."""
 
+    async def version(self) -> str | None:
+        """What runs there, with its version; ``None`` where it does not say.
+
+        Raises as ``models`` does.
+        """
+
     async def load(self, name: str) -> Footprint | None:
         """Make the model ready; its footprint where it can be seen. Idempotent.
 

@@ -26,11 +26,10 @@ class DeviceLimit:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Bytes set aside for one model. ``settled`` once it is loaded and the figure is known."""
+    """Bytes set aside for one model."""
 
     model: ModelRef
     share: Share
-    settled: bool = False
 
 
 class VramLedger:
@@ -61,10 +60,6 @@ class VramLedger:
         held = self._held.get(model)
         return held.share if held else {}
 
-    def is_settled(self, model: ModelRef) -> bool:
-        held = self._held.get(model)
-        return held is not None and held.settled
-
     def shortfall(self, share: Share) -> dict[str, int]:
         """Bytes missing by device before ``share`` could be reserved; empty when it fits."""
         missing = {device: need - self.free(device) for device, need in share.items()}
@@ -80,7 +75,7 @@ class VramLedger:
 
     def settle(self, model: ModelRef, share: Share) -> None:
         """Record what a loaded model really holds, even if that is more than was planned."""
-        self._held[model] = Reservation(model, dict(share), settled=True)
+        self._held[model] = Reservation(model, dict(share))
 
     def release(self, model: ModelRef) -> None:
         """The model holds nothing any more."""

@@ -133,10 +133,15 @@ class Planner:
         if not self.waiting and seat.ready:
             seat.leases += 1
             return [Grant(ticket)]
-        if len(self.waiting) >= self.limits.queue_size:
+        full = len(self.waiting) >= self.limits.queue_size
+        if full and not seat.ready:
             return [Refuse(ticket, self._queue_full())]
         self.waiting.append(ticket)
-        return self._plan(ticket.since)
+        effects = self._plan(ticket.since)
+        if full and ticket in self.waiting:  # its model is ready, but older requests go first
+            self.waiting.remove(ticket)
+            effects.append(Refuse(ticket, self._queue_full()))
+        return effects
 
     def leave(self, ticket: Ticket, now: float) -> list[Effect]:
         """The waiter has hung up. A load already under way is finished: it was paid for."""
@@ -189,6 +194,23 @@ class Planner:
             seat.move(Move.LOST, now)
             self.ledger.release(model)
         return self._plan(now)
+
+    def seen(self, model: ModelRef, loaded: bool, since: float, now: float) -> list[Effect]:
+        """Its backend says whether the model is loaded, as it was at ``since`` or later.
+
+        What has changed after that is known better here, and a load or an unload under way is
+        waited for.
+        """
+        seat = self._seat(model)
+        if seat.since > since:
+            return []
+        if loaded and seat.state in (Residency.UNLOADED, Residency.FAILED):
+            seat.move(Move.ADOPT, now)
+            seat.failures, seat.failure, seat.last_used = 0, "", now
+            return self._plan(now)
+        if not loaded and seat.ready and not seat.leases:
+            return self.lost(model, now)
+        return []
 
     def unload(self, model: ModelRef, now: float) -> list[Effect]:
         """Somebody asks for an idle model to go. Nothing happens while it is in use."""

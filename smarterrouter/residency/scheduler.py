@@ -121,6 +121,11 @@ class Scheduler:
             log.warning("%s is gone: %s", model, reason)
             self._carry_out(self.planner.lost(model, self._clock.now()))
 
+    def seen(self, model: ModelRef, loaded: bool, since: float) -> None:
+        """What a backend's own list says of the model; see ``Planner.seen``."""
+        if not self._closing:
+            self._carry_out(self.planner.seen(model, loaded, since, self._clock.now()))
+
     def unload(self, model: ModelRef) -> bool:
         """Let an idle model go; false when it is in use or not loaded."""
         effects = self.planner.unload(model, self._clock.now())

@@ -35,6 +35,7 @@ PRICE_DECADES = 4.0
 UNKNOWN_SPEED_CHARGE = 0.02
 UNPROVEN_CHARGE = 0.2
 LEAST_ANSWER_TOKENS = 64
+TOO_LONG = "context too short"
 
 
 class Contender(Struct, frozen=True):
@@ -98,7 +99,7 @@ def objection(model: Model, features: PromptFeatures) -> str | None:
         answer = 0
     if context is not None and features.prompt_tokens + answer > context:
         return (
-            f"context too short: about {features.prompt_tokens} tokens in the prompt, "
+            f"{TOO_LONG}: about {features.prompt_tokens} tokens in the prompt, "
             f"{context} in the model"
         )
     return None

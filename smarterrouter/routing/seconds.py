@@ -41,10 +41,11 @@ class Standing(Struct, frozen=True):
     """How a model stands at this moment.
 
     ``load_s`` is what remains until it is loaded (0 when resident), ``room_s`` what it will
-    cost to bring back whoever is pushed out for it.
+    cost to bring back whoever is pushed out for it. ``loading``: a load is under way.
     """
 
     resident: bool
+    loading: bool = False
     queue_s: float = 0.0
     load_s: float | None = None
     room_s: float = 0.0

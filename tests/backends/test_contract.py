@@ -11,22 +11,29 @@ import gc
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from smarterrouter.backends.llamacpp import LlamaCppBackend, LlamaCppOptions
 from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
+from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
 from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
 from smarterrouter.backends.wire import Timeouts
 from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import Endpoint
-from smarterrouter.domain.models import Capability, Model, ModelRef
+from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 from smarterrouter.domain.ports import Backend, Blocks
 from smarterrouter.errors import BackendError, BadRequest, ModelNotFound, Unavailable
 from tests.support.children import child, children, peek
+from tests.support.llama_binary import NO_BINARY, RealRouter, find_llama_server
+from tests.support.llama_router import LlamaRouter, Router
+from tests.support.ollama import Endless as EndlessAnswer
+from tests.support.ollama import Ollama, OllamaModel
 from tests.support.upstream import (
     Endless,
     Refuse,
@@ -50,7 +57,8 @@ class Site(ABC):
 
     ``chat``, ``endless`` and ``vectors`` are models by the backend's own name: one that begins
     its answer with ``says``, one that never ends and one that embeds. ``about`` gives each
-    model's trained context, served context and capabilities.
+    model's trained context, served context and capabilities. ``loads_by_itself`` says that a
+    request is enough to load its model.
     """
 
     chat: str
@@ -59,6 +67,7 @@ class Site(ABC):
     vectors: str
     about: ClassVar[Mapping[str, tuple[int | None, int | None, frozenset[Capability]]]]
     listing_needs_it_alive = True
+    loads_by_itself = False
 
     def __init__(self, folder: Path, made_models: Path) -> None:
         self.folder = folder
@@ -205,10 +214,119 @@ class ManagedSite(Site):
         assert not children(self.models)
 
 
-SITES: dict[str, type[Site]] = {"openai": OpenAISite, "managed": ManagedSite}
+class LlamaCppSite(Site):
+    """A llama-server in router mode. What is not loaded it knows little about."""
+
+    chat, says, endless, vectors = "tiny-5m", "Hello from tiny 5m", "endless-20m", "vectors"
+    about: ClassVar = {
+        "tiny-5m": (None, None, CHAT),
+        "endless-20m": (None, None, CHAT),
+        "vectors": (None, None, EMBEDDING),
+    }
+    loads_by_itself = True
+    router_type: ClassVar[type[Router]] = LlamaRouter
+
+    async def start(self) -> None:
+        models, presets = self.folder / "models", self.folder / "presets.ini"
+        models.mkdir()
+        for name in ("tiny-5m", "endless-20m"):
+            (models / f"{name}.gguf").symlink_to(self.made_models / f"{name}.gguf")
+        presets.write_text(
+            f"[*]\nctx-size = 512\nparallel = 1\nstop-timeout = 1\n"
+            f"[endless-20m]\ncontext-shift = true\n"
+            f"[vectors]\nmodel = {self.made_models / 'tiny-20m.gguf'}\n"
+            f"embeddings = true\npooling = mean\n"
+        )
+        self.router = self.router_type(models, presets, api_key="secret")
+        await self.router.start()
+
+    def backend(self, prefix: str) -> Backend:
+        return LlamaCppBackend(LlamaCppOptions("b", self.router.url, "secret", prefix), TIMEOUTS)
+
+    async def generating(self) -> bool:
+        async with self.router.client() as client:
+            slots = await client.get("/slots", params={"model": self.endless})
+        return any(slot["is_processing"] for slot in slots.raise_for_status().json())
+
+    def unknown_fields(self) -> dict[str, Any]:
+        return {"timings_per_token": True, "max_tokens": 4}
+
+    def arrived(self, fields: dict[str, Any], answer: bytes) -> bool:
+        return answer.count(b'"timings"') >= fields["max_tokens"]
+
+    def fault(self) -> tuple[str, dict[str, Any], str]:
+        return "tiny-5m", {"temperature": "hot"}, "type must be number, but is string"
+
+    async def die(self) -> None:
+        await self.router.stop()
+
+    async def stop(self) -> None:
+        await self.router.stop()
+        assert not children(self.folder)
 
 
-@pytest.fixture(params=SITES)
+class RealLlamaCppSite(LlamaCppSite):
+    """The real binary."""
+
+    router_type = RealRouter
+
+
+class OllamaSite(Site):
+    """Ollama's API and scheduler on a real socket."""
+
+    chat, says, endless, vectors = "talker:latest", "Hello from talker", "endless:8b", "embedder:1b"
+    about: ClassVar = {
+        "talker:latest": (32_768, None, CHAT | {Capability.TOOLS}),
+        "endless:8b": (4096, None, CHAT),
+        "embedder:1b": (512, None, EMBEDDING),
+    }
+    loads_by_itself = True
+
+    async def start(self) -> None:
+        self.ollama = Ollama(
+            OllamaModel(name=self.chat),
+            OllamaModel(name=self.endless, context_length=4096, capabilities=("completion",)),
+            OllamaModel(name=self.vectors, context_length=512, capabilities=("embedding",)),
+        )
+        self.ollama.play(EndlessAnswer(delay_s=0.005), model=self.endless)
+        await self.ollama.start()
+
+    def backend(self, prefix: str) -> Backend:
+        return OllamaBackend(OllamaOptions("b", self.ollama.url, "secret", prefix), TIMEOUTS)
+
+    async def generating(self) -> bool:
+        return self.endless in self.ollama.generating()
+
+    def unknown_fields(self) -> dict[str, Any]:
+        return {"depth": [1, 2.5, None], "guided_choice": ["ä", "b"]}
+
+    def arrived(self, fields: dict[str, Any], answer: bytes) -> bool:
+        return fields.items() <= self.ollama.requests[-1].body.items()
+
+    def fault(self) -> tuple[str, dict[str, Any], str]:
+        return self.chat, {"options": {"seed": "many"}}, 'option "seed" must be of type integer'
+
+    async def die(self) -> None:
+        await self.ollama.stop()
+
+    async def stop(self) -> None:
+        async with asyncio.timeout(1):
+            for request in self.ollama.requests:
+                await request.ended.wait()
+        await self.ollama.stop()
+
+
+ROUTERS = {"llamacpp": LlamaCppSite, "llamacpp-real": RealLlamaCppSite}
+SITES: dict[str, type[Site]] = {
+    "openai": OpenAISite,
+    "managed": ManagedSite,
+    "ollama": OllamaSite,
+    **ROUTERS,
+}
+SKIPPED = {"llamacpp-real": pytest.mark.skipif(find_llama_server() is None, reason=NO_BINARY)}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SKIPPED.get(name, ())) for name in SITES])
 async def site(
     request: pytest.FixtureRequest, tmp_path: Path, made_models: Path
 ) -> AsyncIterator[Site]:
@@ -406,7 +524,9 @@ async def test_a_model_that_is_not_there_is_not_found(site: Site, backend: Backe
         with pytest.raises(ModelNotFound, match="nobody"):
             await backend.load("nobody")
     await backend.unload(site.chat)
-    if Capability.UNLOAD in backend.capabilities:
+    if site.loads_by_itself:
+        assert await blocks(backend, model)
+    elif Capability.UNLOAD in backend.capabilities:
         with pytest.raises(Unavailable, match="not running"):
             await blocks(backend, model)
 
@@ -464,3 +584,57 @@ async def test_a_server_that_always_hangs_up_is_asked_no_more_than_twice() -> No
             await blocks(backend, model)
         await backend.aclose()
     assert len(up.requests) <= 2
+
+
+# --- what only a router can show ----------------------------------------------------------------
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SKIPPED.get(name, ())) for name in ROUTERS])
+async def routed(
+    request: pytest.FixtureRequest, tmp_path: Path, made_models: Path
+) -> AsyncIterator[LlamaCppSite]:
+    place = ROUTERS[request.param](tmp_path, made_models)
+    await place.start()
+    yield place
+    await place.stop()
+
+
+async def test_a_router_tells_more_of_a_model_once_it_is_loaded(routed: LlamaCppSite) -> None:
+    async with aclosing(routed.backend("")) as backend:
+        before = {model.ref.name: model for model in await backend.models()}
+        assert Capability.TOOLS in before["tiny-5m"].uncertain
+        assert not any(model.resident for model in before.values())
+        footprint = await backend.load("tiny-5m")
+        [after] = [model for model in await backend.models() if model.resident]
+    assert (after.ref.name, after.uncertain) == ("tiny-5m", frozenset())
+    assert (after.context_length, after.served_context) == (2048, 512)
+    assert footprint == Footprint(after.size_bytes or 0, "reported")
+
+
+async def test_listing_a_routers_models_loads_none_of_them(routed: LlamaCppSite) -> None:
+    async with aclosing(routed.backend("")) as backend:
+        for _ in range(2):
+            assert len(await backend.models()) == len(routed.about)
+    assert await routed.router.loaded() == set()
+
+
+async def test_a_router_whose_model_crashes_lists_it_as_gone(routed: LlamaCppSite) -> None:
+    async with aclosing(routed.backend("")) as backend:
+        model = await ready(backend, routed.endless)
+        async with backend.stream(endless(model), model) as answer:
+            assert await anext(answer)
+            await routed.router.crash(routed.endless)
+            with pytest.raises(BackendError, match="broke off"):
+                await drained(answer)
+        assert not any(model.resident for model in await backend.models())
+
+
+async def test_a_load_that_fails_in_a_router_is_an_error_with_its_exit_code(
+    routed: LlamaCppSite,
+) -> None:
+    (routed.router.models / "tiny-5m.gguf").unlink()
+    async with aclosing(routed.backend("")) as backend:
+        await backend.models()
+        for _ in range(2):
+            with pytest.raises(BackendError, match=r"tiny-5m failed to load.*exit code 1"):
+                await backend.load("tiny-5m")

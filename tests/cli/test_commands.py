@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +120,55 @@ def test_route_prints_the_winner_alone(profiles: str) -> None:
     assert result.stdout == "good\n"
 
 
+def test_route_without_a_model_that_can_is_exit_code_1_with_the_reasons(profiles: str) -> None:
+    arguments = ["route", "word " * 3000, "--profiles", profiles, "--model", "quick"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "quick context too short" in result.stderr
+
+
+def test_a_prompt_that_is_not_text_is_wrong_usage(profiles: str) -> None:
+    arguments = ["route", "-", "--profiles", profiles]
+    assert runner.invoke(app, arguments, input=b"\xff\xfe").exit_code == 2
+    batch = ["route", "--batch", "-", "--profiles", profiles]
+    result = runner.invoke(app, batch, input=b'{"prompt": "\xff\xfe"}\n')
+    assert result.exit_code == 1
+    assert "not UTF-8" in result.stderr
+
+
+def test_an_empty_folder_on_the_command_line_is_wrong_usage() -> None:
+    assert runner.invoke(app, ["serve", "--models-dir", ""]).exit_code == 2
+
+
+def test_models_are_listed_without_a_daemon(made_models: Path) -> None:
+    env = {"ROUTER_MODELS_DIR": str(made_models), "ROUTER_PORT": "9"}
+    shown = runner.invoke(app, ["models"], env=env)
+    assert shown.exit_code == 0, shown.stderr
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    assert "tiny-5m" in shown.stdout
+    listed = json.loads(runner.invoke(app, ["models", "--json"], env=env).stdout)
+    assert {model["id"] for model in listed["models"]} >= {"tiny-5m", "endless-20m"}
+
+
+def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(made_models: Path) -> None:
+    well = {"ROUTER_MODELS_DIR": str(made_models), "ROUTER_PORT": "0"}
+    healthy = runner.invoke(app, ["doctor"], env=well)
+    assert healthy.exit_code == 0, healthy.stdout
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ill = {"ROUTER_PORT": str(taken.getsockname()[1]), "ROUTER_OPENAI_BASE_URL": "127.0.0.1:9"}
+        result = runner.invoke(app, ["doctor", "--json"], env=ill)
+    assert result.exit_code == 1
+    findings = {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert findings["settings"]["status"] == "ok"
+    assert findings["port"]["status"] == "fail"
+    assert f"process {os.getpid()}" in findings["port"]["found"]
+    assert findings["backend openai"]["status"] == "fail"
+    assert "Start it" in findings["backend openai"]["remedy"]
+
+
 def test_route_json_is_one_document_whose_scores_add_up(profiles: str) -> None:
     result = runner.invoke(app, ["route", "What is 9 times 9?", "--profiles", profiles, "--json"])
     told = json.loads(result.stdout)
@@ -197,7 +248,8 @@ def test_what_a_batch_asks_of_every_line_counts(profiles: str, tmp_path: Path) -
     [
         ("{", "line 1 is not JSON"),
         ("[]", "line 1 is not an object"),
-        ('{"id": 1}', "line 1: 'messages'"),
+        ('{"id": 1}', "line 1 has neither"),
+        ('{"prompt": " "}', "line 1 has neither"),
         ('{"messages": []}', "line 1: 'messages' is empty"),
     ],
 )

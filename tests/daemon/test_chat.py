@@ -344,6 +344,75 @@ async def test_a_model_that_says_done_has_not_ended_its_answer(stream: bool) -> 
     assert answer.text.count("data: [DONE]") == stream
 
 
+SENSELESS = [
+    pytest.param(b'{"error": "\xff"}', id="an error that is not UTF-8"),
+    pytest.param(b'{"choices": [null]}', id="a choice that is none"),
+    pytest.param(b'{"choices": [{"message": "hi"}]}', id="a message that is a string"),
+    pytest.param(b"[" * 100_000, id="nested without end"),
+]
+
+
+@pytest.mark.parametrize("body", SENSELESS)
+async def test_a_senseless_answer_goes_on_to_the_next(body: bytes) -> None:
+    async with Upstream(Raw([body], "application/json")) as bad, Upstream(Stream(["Fine"])) as good:
+        bad.models, good.models = ["a"], ["b"]
+        backends = [backend_of(bad.url, "bad"), backend_of(good.url, "good")]
+        async with running(backend=backends) as daemon:
+            answer = await post(daemon, ask())
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["choices"][0]["message"]["content"] == "Fine"
+
+
+async def test_a_senseless_chunk_is_the_backends_error_and_not_ours() -> None:
+    chunk = b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [null]}}]}\n\n'
+    async with Upstream(Raw([chunk, sse.DONE_EVENT])) as up:
+        async with running(backend=[backend_of(up.url)]) as daemon:
+            answer = await post(daemon, ask())
+    assert answer.status_code == 502
+    assert answer.json()["error"]["message"].startswith("a sent chunks")
+
+
+async def test_an_error_is_heard_to_its_end() -> None:
+    whole = json.dumps({"error": {"message": "prompt too long", "code": "too_long"}}).encode()
+    writes = [whole[:30], whole[30:]]
+    async with Upstream(Raw(writes, "application/json", status=400, delay_s=0.05)) as up:
+        async with running(backend=[backend_of(up.url)]) as daemon:
+            answer = await post(daemon, ask())
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "prompt too long"
+    assert answer.json()["error"]["code"] == "too_long"
+
+
+@pytest.mark.parametrize(
+    "trickle",
+    [Raw([b" "] * 60, "application/json", delay_s=0.1), Raw([b": x\n\n"] * 60, delay_s=0.1)],
+)
+async def test_a_backend_that_trickles_nothing_is_given_up_in_time(trickle: Raw) -> None:
+    async with Upstream(trickle) as up:
+        async with running(backend=[backend_of(up.url)], timeout={"first_byte_s": 0.5}) as daemon:
+            began = time.monotonic()
+            answer = await post(daemon, ask())
+    assert answer.status_code == 504
+    assert time.monotonic() - began < 2.0
+
+
+async def test_an_endless_event_is_cut_off() -> None:
+    async with Upstream(Raw([b'data: {"a": "', *[b"x" * 1_000_000] * 20])) as up:
+        async with running(backend=[backend_of(up.url)]) as daemon:
+            answer = await post(daemon, ask(stream=True))
+    assert answer.status_code == 502
+    assert "16 MiB" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("after", ["soon", "inf", "-5", "99999999"])
+async def test_any_retry_after_is_survived(after: str) -> None:
+    status = Status(429, headers=(("Retry-After", after),))
+    async with Upstream(status) as up, running(backend=[backend_of(up.url)]) as daemon:
+        answer = await post(daemon, ask())
+    assert answer.status_code == 429
+    assert int(answer.headers.get("retry-after", "1")) <= 24 * 3600
+
+
 async def test_a_prefix_names_the_model_everywhere() -> None:
     async with Upstream(Stream(["Hi"])) as up:
         async with running(backend=[backend_of(up.url, prefix="cloud/")]) as daemon:

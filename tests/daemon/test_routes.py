@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import time
 from typing import Any
 
 import pytest
 
 from tests.support.daemon import backend_of, running
-from tests.support.upstream import Upstream, llamacpp_model, vllm_model
+from tests.support.upstream import Raw, Upstream, llamacpp_model, vllm_model
 
 HELLO = [{"role": "user", "content": "Say hello."}]
 
@@ -88,6 +91,10 @@ async def test_models_are_listed_with_what_clients_read() -> None:
     async with Upstream(models=models) as up, running(backend=[backend_of(up.url)]) as daemon:
         async with daemon.client() as client:
             entries = {m["id"]: m for m in (await client.get("/v1/models")).json()["data"]}
+            named = (await client.get("/v1/models/up/big")).json()
+            unknown = await client.get("/v1/models/up/none")
+    assert named == entries["big"]
+    assert unknown.status_code == 404
     assert entries["big"]["max_model_len"] == entries["big"]["meta"]["n_ctx"] == 16384
     assert entries["small"]["meta"]["n_params"] == 135_000_000
     assert entries["small"]["capabilities"] == ["chat"]
@@ -141,6 +148,10 @@ async def test_explain_decides_as_a_request_would() -> None:
             kept = (await client.get(f"/admin/decisions/{decision}")).json()["decision"]
             listed = (await client.get("/admin/decisions")).json()["decisions"]
             empty = await client.get("/admin/explain", params={"prompt": " "})
+            long = await client.post("/admin/explain", json={"prompt": "word " * 40_000})
+            strange = await client.post("/admin/explain", json={"prompt": "hi", "models": []})
+    assert long.json()["decision"]["prompt_tokens"] > 40_000
+    assert strange.status_code == 400
     told = explained.json()["decision"]
     assert {**told, "id": ""} == {**kept, "id": ""}
     assert [one["id"] for one in listed] == [decision]
@@ -189,3 +200,59 @@ async def test_many_requests_at_once_are_all_answered() -> None:
 
             statuses = await asyncio.gather(*(one(number) for number in range(64)))
     assert set(statuses) == {200}
+
+
+@pytest.mark.parametrize("name", ["caf\ud800", "nul\x01m", "a\rb", "a\nx-injected: 1"])
+async def test_a_model_whose_name_is_no_text_is_left_out(name: str) -> None:
+    listing = json.dumps({"data": [{"id": name}, {"id": "fine"}, "odd", {}]}).encode()
+    given = Raw([listing], "application/json")
+    async with Upstream(list_step=given) as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            listed = (await client.get("/v1/models")).json()["data"]
+            body = {"model": "fine", "messages": HELLO}
+            answer = await client.post("/v1/chat/completions", json=body)
+            unknown = await client.get("/v1/models/none")
+    assert [one["id"] for one in listed if one["owned_by"] == "up"] == ["fine"]
+    assert answer.status_code == 200
+    assert unknown.status_code == 404
+
+
+async def test_a_model_that_is_listed_twice_is_one_model() -> None:
+    async with Upstream(models=["a", "a"]) as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            answer = await client.post(
+                "/v1/chat/completions", json={"model": "a", "messages": HELLO}
+            )
+    assert answer.status_code == 200
+
+
+async def test_a_list_that_never_ends_holds_up_neither_the_start_nor_the_others() -> None:
+    endless = Raw([b" "] * 200, "application/json", delay_s=0.1)
+    async with Upstream(models=["fine"]) as good, Upstream(list_step=endless) as slow:
+        backends = [backend_of(good.url, "good"), backend_of(slow.url, "slow")]
+        began = time.monotonic()
+        async with running(backend=backends) as daemon:
+            assert time.monotonic() - began < 6.0
+            assert [model.id for model in daemon.engine.catalogue.models] == ["fine"]
+
+
+@pytest.mark.parametrize("prompt", [[1] * 5000, [[1, 2], [3]]])
+async def test_a_prompt_of_tokens_counts_its_tokens(prompt: list[object]) -> None:
+    async with Upstream() as up, running(backend=[backend_of(up.url)]) as daemon:
+        async with daemon.client() as client:
+            body = {"model": "a", "prompt": prompt}
+            answer = await client.post("/v1/completions", json=body)
+        [decision] = daemon.engine.completions.decisions
+    assert answer.status_code == 200
+    assert decision.features.prompt_tokens >= len(prompt)
+
+
+async def test_secrets_stay_out_of_what_clients_hear() -> None:
+    url = "http://user:hunter2@127.0.0.1:9/v1?key=hunter3"
+    async with running(backend=[backend_of(url, api_key=" sk-secret\n")]) as daemon:
+        async with daemon.client() as client:
+            body = {"model": "smarterrouter/main", "messages": HELLO}
+            answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 503
+    assert not {"hunter2", "hunter3", "sk-secret"} & set(re.split(r"\W", answer.text))
+    assert "127.0.0.1:9" in answer.text

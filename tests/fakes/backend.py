@@ -35,6 +35,9 @@ class SlowBackend:
     async def models(self) -> tuple[Model, ...]:
         return ()
 
+    async def version(self) -> str | None:
+        return None
+
     async def load(self, name: str) -> Footprint | None:
         self.loads.append(name)
         self.loading.set()

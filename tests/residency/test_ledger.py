@@ -25,7 +25,6 @@ def test_a_reservation_counts_before_the_load_begins() -> None:
     books = ledger()
     books.reserve(A, {"gpu0": 60})
     assert books.free("gpu0") == 30
-    assert not books.is_settled(A)
 
 
 def test_what_is_not_free_cannot_be_reserved() -> None:
@@ -48,7 +47,7 @@ def test_a_measured_size_replaces_the_reserved_one_even_when_it_is_larger() -> N
     books.reserve(A, {"gpu0": 60})
     books.settle(A, {"gpu0": 95})
     assert books.free("gpu0") == -5
-    assert books.is_settled(A)
+    assert books.share_of(A) == {"gpu0": 95}
 
 
 def test_releasing_gives_everything_back() -> None:

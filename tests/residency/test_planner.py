@@ -205,6 +205,46 @@ def test_a_backend_that_manages_itself_is_always_ready_and_costs_no_memory() -> 
     assert plan.ledger.own("gpu0") == 0
 
 
+def test_a_full_queue_refuses_nobody_who_need_not_wait() -> None:
+    plan = planner(limits=Limits(queue_size=1))
+    load(plan, "a")
+    plan.request(ticket("c", 1.0))
+    again, remote = ticket("a", 2.0), Ticket(next(_ids), REMOTE, "me", 2.0)
+    assert plan.request(again) == [Grant(again)]
+    assert plan.request(remote) == [Grant(remote)]
+
+
+def test_a_full_queue_refuses_whom_an_older_request_bars_and_loads_nothing_for_them() -> None:
+    plan = planner(limits=Limits(queue_size=1, patience_s=5.0))
+    load(plan, "a")
+    plan.request(ticket("c", 1.0))
+    late = ticket("a", 10.0)
+    [refusal] = plan.request(late)
+    assert isinstance(refusal, Refuse)
+    assert refusal.ticket == late
+    assert late not in plan.waiting
+
+
+def test_what_a_backend_lists_as_loaded_is_ready_and_what_it_no_longer_lists_is_not() -> None:
+    plan = planner()
+    assert plan.seen(ref("a"), loaded=True, since=1.0, now=2.0) == []
+    assert plan.state(ref("a")) is Residency.READY
+    plan.seen(ref("a"), loaded=False, since=1.5, now=3.0)
+    assert plan.state(ref("a")) is Residency.READY, "the listing is older than what is known"
+    plan.seen(ref("a"), loaded=False, since=4.0, now=5.0)
+    assert plan.state(ref("a")) is Residency.UNLOADED
+
+
+def test_a_listing_disturbs_neither_a_lease_nor_a_load_under_way() -> None:
+    plan = planner()
+    load(plan, "a", 1.0)
+    plan.seen(ref("a"), loaded=False, since=2.0, now=3.0)
+    assert plan.state(ref("a")) is Residency.READY
+    plan.request(ticket("b", 4.0))
+    plan.seen(ref("b"), loaded=True, since=5.0, now=6.0)
+    assert plan.state(ref("b")) is Residency.LOADING
+
+
 def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
     plan = planner(limits=Limits(queue_size=1))
     load(plan, "a")

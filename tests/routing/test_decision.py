@@ -132,9 +132,11 @@ def test_the_decision_says_why_in_a_sentence() -> None:
     can, may = model("can", capabilities=tools), model("may", uncertain=tools)
     asked = structs.replace(ASKED, needs=tools)
     assert route(asked, [here(may), here(can)], Policy()).why().endswith(": unproven.")
+    level = route(ASKED, [here(model("a")), here(model("b"))], Policy())
+    assert level.why().endswith(", level with b.")
     alone = route(ASKED, [here(model("a"))], Policy())
     assert "the only model" in alone.why()
-    assert route(ASKED, [], Policy()).why() == "No model can answer this prompt."
+    assert route(ASKED, [], Policy()).why().endswith(": there is none.")
 
 
 @given(

@@ -34,7 +34,7 @@ from smarterrouter.errors import (
 
 log = logging.getLogger(__name__)
 
-DEATH_NOTICE_S = 1.0
+DEATH_NOTICE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,16 @@ class ManagedBackend:
         if made is None:
             raise ModelNotFound(f"{self.name} has no file for {name} any more.", param="model")
         async with self._turns[name]:
-            if name not in self._children:
-                self._children[name] = await self._start(made)
-        return await asyncio.to_thread(self.footprint, name)
+            child = self._children.get(name)
+            if child is None:
+                child = self._children[name] = await self._start(made)
+        held = await asyncio.to_thread(self.footprint, name)
+        if self._children.get(name) is not child:
+            raise BackendError(f"{name} stopped as soon as it had loaded. {child.last_words()}")
+        return held
+
+    async def version(self) -> str | None:
+        return f"llama.cpp: {self._server or 'the xllamacpp wheel'}"
 
     def footprint(self, name: str) -> Footprint | None:
         """What the model's child holds at this moment; ``None`` when it is not running.
@@ -122,6 +129,7 @@ class ManagedBackend:
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
         child = self._children.get(model.ref.name)
         if child is None:
+            self._lost(model.ref, "it is not running")
             raise Unavailable(f"{model.id} is not running.")
         target = Target(child.url, model.ref.name, model.id, model.id, child.headers)
         try:

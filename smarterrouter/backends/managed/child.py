@@ -57,8 +57,9 @@ class Child:
         """Start the process; it is not ready yet."""
         package = Path(smarterrouter.__file__).parent.parent
         paths = [str(package), os.environ.get("PYTHONPATH", "")]
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("ROUTER_")}
         environment = {
-            **os.environ,
+            **ours,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "LLAMA_API_KEY": key,
         }

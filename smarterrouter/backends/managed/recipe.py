@@ -7,6 +7,7 @@ Pure; ``child`` starts what this describes.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -143,6 +144,8 @@ def find_server(named: Path | None) -> Path | None:
     if named is not None:
         if not named.is_file():
             raise ConfigError(f"ROUTER_LLAMA_SERVER is {named}, and there is no such file.")
+        if not os.access(named, os.X_OK):
+            raise ConfigError(f"ROUTER_LLAMA_SERVER is {named}, which cannot be executed.")
         return named.resolve()
     if found := shutil.which("llama-server"):
         return Path(found)

@@ -1,0 +1,141 @@
+"""What Ollama's own lists say of its models, in our words. Decides which of them are models here.
+
+``/api/tags`` has names and sizes, ``/api/show`` what a model can do and was trained for,
+``/api/ps`` what is loaded. ``served_context`` stays unknown: a longer context than the loaded one
+is a reload away, so a request may use all that the model was trained for.
+
+Not listed: models that run elsewhere (``remote_host``), since no memory here is theirs, and those
+that neither talk nor embed. Servers before 0.6.4 do not tell capabilities: then a BERT embeds,
+anything else chats, and the rest is uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
+
+STATED = {
+    "completion": Capability.CHAT,
+    "embedding": Capability.EMBEDDING,
+    "vision": Capability.VISION,
+    "tools": Capability.TOOLS,
+    "thinking": Capability.THINKING,
+}
+UNSTATED = frozenset({Capability.TOOLS, Capability.VISION, Capability.THINKING})
+ANSWERING = frozenset({Capability.CHAT, Capability.EMBEDDING})
+
+
+class Details(Struct, frozen=True):
+    family: str | None = None
+    quantization_level: str | None = None
+
+
+class Tag(Struct, frozen=True):
+    """A model on disk."""
+
+    name: str
+    size: int | None = None
+    digest: str | None = None
+    details: Details | None = None
+    remote_host: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Changes when the model does."""
+        return self.digest or self.name
+
+
+class Running(Struct, frozen=True):
+    """A model in memory; ``size_vram`` is the part of ``size`` that lies on devices."""
+
+    name: str
+    size: int = 0
+    size_vram: int = 0
+    context_length: int | None = None
+
+
+class Card(Struct, frozen=True):
+    """What ``/api/show`` says of a model, as far as it is read."""
+
+    capabilities: list[str] | None = None
+    model_info: dict[str, Any] | None = None
+
+
+class Tags(Struct, frozen=True):
+    models: list[Tag] | None = None
+
+
+class Processes(Struct, frozen=True):
+    models: list[Running] | None = None
+
+
+def tags(answer: object) -> list[Tag]:
+    """The models that run here. Raises ``msgspec.ValidationError`` for anything else."""
+    listed = msgspec.convert(answer, Tags).models or []
+    return [tag for tag in listed if not tag.remote_host]
+
+
+def running(answer: object) -> dict[str, Running]:
+    """What is loaded, by name. Raises ``msgspec.ValidationError`` for anything else."""
+    return {one.name: one for one in msgspec.convert(answer, Processes).models or []}
+
+
+def card(answer: object) -> Card:
+    """Raises ``msgspec.ValidationError`` for anything else."""
+    return msgspec.convert(answer, Card)
+
+
+def model(tag: Tag, shown: Card, backend: str, prefix: str, *, resident: bool) -> Model | None:
+    """The model, or ``None`` if it can neither chat nor embed."""
+    details, info = tag.details or Details(), shown.model_info or {}
+    architecture = _text(info.get("general.architecture")) or details.family or None
+    has, uncertain = abilities(shown, architecture)
+    if not has & ANSWERING:
+        return None
+    return Model(
+        ref=ModelRef(backend, tag.name),
+        id=prefix + tag.name,
+        capabilities=has,
+        uncertain=uncertain,
+        size_bytes=tag.size or None,
+        parameters=_count(info.get("general.parameter_count")),
+        quantization=_known(details.quantization_level),
+        context_length=_count(info.get(f"{architecture}.context_length")),
+        architecture=architecture,
+        digest=tag.digest or None,
+        resident=resident,
+    )
+
+
+def abilities(
+    shown: Card, architecture: str | None
+) -> tuple[frozenset[Capability], frozenset[Capability]]:
+    """What a model can do, and what its server leaves open."""
+    if shown.capabilities is not None:
+        return frozenset(STATED[c] for c in shown.capabilities if c in STATED), frozenset()
+    if "bert" in (architecture or ""):
+        return frozenset({Capability.EMBEDDING}), frozenset()
+    return frozenset({Capability.CHAT}), UNSTATED
+
+
+def footprint(one: Running) -> Footprint | None:
+    """What a loaded model holds on devices, or in RAM if it holds nothing there."""
+    held = one.size_vram or one.size
+    return Footprint(held, "reported") if held else None
+
+
+def _known(level: str | None) -> str | None:
+    return None if level in (None, "", "unknown") else level
+
+
+def _count(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def _text(value: Mapping[str, Any] | str | None) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,519 @@
+"""The backend against an Ollama on a real socket (a double of its API and its scheduler)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions, root_url
+from smarterrouter.backends.wire import Timeouts
+from smarterrouter.daemon.collect import Collector
+from smarterrouter.daemon.decode import decode
+from smarterrouter.domain import sse
+from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.domain.models import Capability, Footprint, Model
+from smarterrouter.errors import (
+    BackendError,
+    BackendTimeout,
+    BadRequest,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+)
+from tests.support.ollama import (
+    GIB,
+    BreakOff,
+    Call,
+    Endless,
+    ErrorInStream,
+    Hang,
+    Load,
+    Ollama,
+    OllamaModel,
+    Says,
+)
+from tests.support.upstream import Raw, Status
+
+HELLO = [{"role": "user", "content": "Say hello."}]
+TOOLS = [{"type": "function", "function": {"name": "get_weather"}}]
+TIMEOUTS = Timeouts(first_byte_s=5.0, stall_s=5.0)
+TALKER, THINKER, EMBEDDER = "talker:latest", "thinker:latest", "embedder:latest"
+
+
+@pytest.fixture
+async def ollama() -> AsyncIterator[Ollama]:
+    models = (
+        OllamaModel(name=TALKER),
+        OllamaModel(name=THINKER, capabilities=("completion", "thinking", "vision")),
+        OllamaModel(name=EMBEDDER, capabilities=("embedding",), context_length=512, size=GIB),
+    )
+    async with Ollama(*models) as server:
+        yield server
+
+
+@pytest.fixture
+async def backend(ollama: Ollama) -> AsyncIterator[OllamaBackend]:
+    made = OllamaBackend(OllamaOptions("o", ollama.url, prefix="home/"), TIMEOUTS)
+    yield made
+    await made.aclose()
+
+
+async def find(backend: OllamaBackend, name: str = TALKER) -> Model:
+    return next(model for model in await backend.models() if model.ref.name == name)
+
+
+async def ready(backend: OllamaBackend, name: str = TALKER) -> Model:
+    model = await find(backend, name)
+    await backend.load(name)
+    return model
+
+
+def request(
+    endpoint: Endpoint = Endpoint.CHAT, prompt_tokens: int = 10, **fields: Any
+) -> ChatRequest:
+    start: Mapping[str, Any] = {"messages": HELLO} if endpoint is Endpoint.CHAT else {}
+    raw = json.dumps({"model": "m", **start, **fields}).encode()
+    return replace(decode(raw, endpoint, "test"), prompt_tokens=prompt_tokens)
+
+
+async def blocks(backend: OllamaBackend, model: Model, asked: ChatRequest) -> list[bytes]:
+    async with backend.stream(asked, model) as answer:
+        return [block async for block in answer]
+
+
+async def whole(backend: OllamaBackend, model: Model, **fields: Any) -> dict[str, Any]:
+    """The answer as the daemon collects it."""
+    answer = await blocks(backend, model, request(**fields))
+    assert answer[-1].endswith(sse.DONE_EVENT)
+    collector = Collector()
+    for block in answer:
+        assert block.endswith(b"\n\n")
+        for data in sse.datas(block):
+            if data != sse.DONE:
+                collector.add(data)
+    body: dict[str, Any] = json.loads(collector.body())
+    return body
+
+
+# --- listing, loading, unloading ----------------------------------------------------------------
+
+
+async def test_models_are_listed_with_what_is_known_of_them(backend: OllamaBackend) -> None:
+    found = {model.ref.name: model for model in await backend.models()}
+    assert {name: model.capabilities for name, model in found.items()} == {
+        TALKER: {Capability.CHAT, Capability.TOOLS},
+        THINKER: {Capability.CHAT, Capability.THINKING, Capability.VISION},
+        EMBEDDER: {Capability.EMBEDDING},
+    }
+    assert found[TALKER].id == "home/talker:latest"
+    assert found[TALKER].usable_context == 32768
+    assert found[TALKER].digest
+    assert found[TALKER].resident is False
+
+
+async def test_a_model_is_looked_at_once_until_it_changes(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    def looks() -> int:
+        return sum(look.path == "/api/show" for look in ollama.lookups)
+
+    for _ in range(3):
+        await backend.models()
+    assert looks() == 3
+    ollama.add(OllamaModel(name=TALKER, digest="new", context_length=1024))
+    assert (await find(backend)).context_length == 1024
+    assert looks() == 4
+
+
+async def test_a_model_that_cannot_be_shown_is_left_out(
+    ollama: Ollama, backend: OllamaBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    ollama.add(OllamaModel(name="broken"))
+    shown = ollama.models["broken:latest"]
+
+    class Vanishing(dict[str, OllamaModel]):
+        """Listed by ``values``, found by nobody."""
+
+        def items(self) -> Any:
+            return [(k, v) for k, v in super().items() if v is not shown]
+
+    ollama.models = Vanishing(ollama.models)
+    for _ in range(2):
+        assert len(await backend.models()) == 3
+    assert caplog.text.count("broken:latest is left out") == 1
+
+
+async def test_loading_pins_a_model_and_tells_its_footprint(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    await backend.models()
+    footprint = await backend.load(TALKER)
+    assert footprint == Footprint(ollama.vram_used, "reported")
+    assert ollama.loads == [Load(TALKER, 8192)]
+    assert ollama.requests[-1].body["keep_alive"] == -1
+    assert (await find(backend)).resident is True
+    assert await backend.resident() == {TALKER: 8192}
+
+
+async def test_an_embedding_model_loads_without_a_prompt_too(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    assert await backend.load(EMBEDDER)
+    assert ollama.loads == [Load(EMBEDDER, 512)]
+    await backend.unload(EMBEDDER)
+    assert await backend.resident() == {}
+
+
+async def test_what_is_resident_is_not_loaded_anew(ollama: Ollama, backend: OllamaBackend) -> None:
+    other = OllamaBackend(OllamaOptions("p", ollama.url, context=4096), TIMEOUTS)
+    await other.load(TALKER)
+    await backend.load(TALKER)
+    await asyncio.gather(backend.load(TALKER), other.load(TALKER))
+    await whole(backend, await find(backend))
+    assert ollama.loads == [Load(TALKER, 4096)]
+    await other.aclose()
+
+
+async def test_unloading_returns_when_the_model_is_gone(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    ollama.play(Says(["a"] * 20, delay_s=0.01))
+    answering = asyncio.create_task(whole(backend, model))
+    await ollama.received(2)
+    await asyncio.sleep(0.05)
+    await backend.unload(TALKER)
+    assert not ollama.loaded
+    assert answering.done() or await answering
+    await backend.unload(TALKER)
+    await backend.unload("nobody")
+
+
+async def test_what_is_not_there_is_not_found(backend: OllamaBackend) -> None:
+    with pytest.raises(ModelNotFound, match="nobody"):
+        await backend.load("nobody")
+
+
+async def test_a_model_removed_since_is_not_found(ollama: Ollama, backend: OllamaBackend) -> None:
+    model = await find(backend)
+    ollama.remove(TALKER)
+    with pytest.raises(ModelNotFound, match=TALKER):
+        await backend.load(TALKER)
+    with pytest.raises(ModelNotFound, match=TALKER):
+        await whole(backend, model)
+
+
+async def test_a_failed_load_says_why(ollama: Ollama, backend: OllamaBackend) -> None:
+    words = "model requires more system memory than is available"
+    ollama.add(OllamaModel(name="huge", load_error=words))
+    with pytest.raises(BackendError, match=words):
+        await backend.load("huge:latest")
+
+
+async def test_a_load_that_takes_too_long_is_given_up(ollama: Ollama) -> None:
+    ollama.add(OllamaModel(name="slow", load_s=5))
+    backend = OllamaBackend(OllamaOptions("o", ollama.url, load_timeout_s=0.2), TIMEOUTS)
+    with pytest.raises(BackendTimeout, match="ROUTER_TIMEOUT_LOAD_S"):
+        await backend.load("slow:latest")
+    await backend.aclose()
+
+
+async def test_an_eviction_by_ollama_shows_in_the_next_listing(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    ollama.scheduler.expire(ollama.models[TALKER])
+    assert (await find(backend)).resident is False
+    assert (await whole(backend, model))["choices"]
+    assert (await find(backend)).resident is True
+
+
+async def test_the_version(backend: OllamaBackend, ollama: Ollama) -> None:
+    assert await backend.version() == f"Ollama {ollama.version}"
+
+
+async def test_a_server_that_is_not_there_is_unavailable(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    await ollama.stop()
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await backend.models()
+    with pytest.raises((Unavailable, BackendError)):
+        await whole(backend, model)
+
+
+async def test_another_kind_of_server_is_told_apart(ollama: Ollama, backend: OllamaBackend) -> None:
+    ollama.door = Raw([b"[]"], content_type="application/json")
+    with pytest.raises(BackendError, match="Is that its address"):
+        await backend.models()
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:11434", "http://localhost:11434/", "http://localhost:11434/v1"]
+)
+def test_addresses_as_people_write_them(url: str) -> None:
+    assert root_url(url) == "http://localhost:11434"
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+async def test_a_chat(ollama: Ollama, backend: OllamaBackend) -> None:
+    body = await whole(backend, await ready(backend))
+    assert body["model"] == "home/talker:latest"
+    assert body["choices"][0]["message"]["content"] == f"Hello from {TALKER}."
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"]["total_tokens"] > 0
+    assert body["timings"]["predicted_n"] == body["usage"]["completion_tokens"]
+    assert ollama.requests[-1].path == "/api/chat"
+    assert ollama.requests[-1].body["keep_alive"] == -1
+
+
+async def test_fields_nobody_knows_arrive(ollama: Ollama, backend: OllamaBackend) -> None:
+    fields = {"guided_choice": ["ä", "b"], "depth": [1, 2.5, None]}
+    await whole(backend, await ready(backend), **fields)
+    assert fields.items() <= ollama.requests[-1].body.items()
+
+
+async def test_thinking_and_calls(ollama: Ollama, backend: OllamaBackend) -> None:
+    ollama.play(Says([], thinking=["Hm, ", "yes."], calls=[Call(), Call("now", {}, None)]))
+    ollama.add(OllamaModel(name="all", capabilities=("completion", "thinking", "tools")))
+    body = await whole(backend, await ready(backend, "all:latest"), tools=TOOLS)
+    [choice] = body["choices"]
+    assert choice["message"]["reasoning_content"] == "Hm, yes."
+    first, second = choice["message"]["tool_calls"]
+    assert first["id"] == "call_a1b2c3d4"
+    assert json.loads(first["function"]["arguments"]) == {"city": "Zürich"}
+    assert second["id"].startswith("call_")
+    assert choice["finish_reason"] == "tool_calls"
+
+
+async def test_an_answer_that_meets_its_limit(backend: OllamaBackend) -> None:
+    body = await whole(backend, await ready(backend), max_tokens=2)
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["choices"][0]["message"]["content"] == "Hello from"
+
+
+async def test_a_text_completion(ollama: Ollama, backend: OllamaBackend) -> None:
+    asked = {"endpoint": Endpoint.COMPLETIONS, "prompt": "Once"}
+    body = await whole(backend, await ready(backend), **asked)
+    assert body["object"] == "text_completion"
+    assert body["choices"][0]["text"] == f"Hello from {TALKER}."
+    assert ollama.requests[-1].path == "/api/generate"
+
+
+async def test_texts_become_vectors(backend: OllamaBackend) -> None:
+    model = await ready(backend, EMBEDDER)
+    asked = request(Endpoint.EMBEDDINGS, input=["one", "one", "two"])
+    [raw] = await blocks(backend, model, asked)
+    body = json.loads(raw)
+    assert body["model"] == "home/embedder:latest"
+    same, again, other = (item["embedding"] for item in body["data"])
+    assert same == again != other
+
+
+async def test_images_arrive(ollama: Ollama, backend: OllamaBackend) -> None:
+    url = "data:image/png;base64,iVBORw0KGgo="
+    parts = [
+        {"type": "text", "text": "What?"},
+        {"type": "image_url", "image_url": {"url": url}},
+    ]
+    await whole(
+        backend, await ready(backend, THINKER), messages=[{"role": "user", "content": parts}]
+    )
+    assert ollama.requests[-1].body["messages"][0]["images"] == ["iVBORw0KGgo="]
+
+
+async def test_leaving_a_stream_stops_the_generation(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    ollama.play(Endless())
+    async with backend.stream(request(stream=True), model) as answer:
+        for _ in range(3):
+            assert await anext(answer)
+        assert ollama.generating() == {TALKER}
+    async with asyncio.timeout(1):
+        while ollama.generating():
+            await asyncio.sleep(0.01)
+
+
+async def test_closing_ends_what_is_running(ollama: Ollama, backend: OllamaBackend) -> None:
+    model = await ready(backend)
+    ollama.play(Endless())
+    async with backend.stream(request(stream=True), model) as answer:
+        assert await anext(answer)
+        await backend.aclose()
+        with pytest.raises(BackendError):
+            async for _ in answer:
+                pass
+
+
+# --- the context --------------------------------------------------------------------------------
+
+
+async def test_requests_that_fit_share_one_load(ollama: Ollama, backend: OllamaBackend) -> None:
+    model = await ready(backend)
+    for prompt_tokens in (10, 5000, 7000):
+        await whole(backend, model, prompt_tokens=prompt_tokens)
+        await backend.models()
+    assert ollama.loads == [Load(TALKER, 8192)]
+
+
+async def test_a_long_prompt_gets_a_longer_context_and_later_ones_keep_it(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    await whole(backend, model, prompt_tokens=9000)
+    await whole(backend, model)
+    await backend.models()
+    await whole(backend, model)
+    assert ollama.loads == [Load(TALKER, 8192), Load(TALKER, 16384)]
+
+
+async def test_short_requests_beside_a_growing_one_do_not_shrink_it_again(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    ollama.add(OllamaModel(name="slow", load_s=0.1))
+    model = await ready(backend, "slow:latest")
+    long = asyncio.create_task(whole(backend, model, prompt_tokens=9000))
+    await ollama.received(2)
+    await backend.models()
+    await asyncio.gather(long, *(whole(backend, model) for _ in range(3)))
+    assert [load.num_ctx for load in ollama.loads] == [8192, 16384]
+
+
+async def test_a_context_that_cannot_be_had_is_not_asked_for_again(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    bare = await ready(backend, THINKER)
+    with pytest.raises(BadRequest, match="does not support tools"):
+        await whole(backend, bare, prompt_tokens=9000, tools=TOOLS)
+    await whole(backend, await find(backend, THINKER))
+    await whole(backend, model)
+    assert ollama.loads == [Load(TALKER, 8192), Load(THINKER, 8192)]
+
+
+async def test_a_prompt_too_long_for_the_model_is_refused_before_it_is_sent(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    with pytest.raises(BadRequest) as caught:
+        await whole(backend, model, prompt_tokens=40_000)
+    assert caught.value.code == "context_length_exceeded"
+    assert len(ollama.requests) == 1
+
+
+async def test_a_prompt_longer_than_its_estimate_is_refused_and_not_cut(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    messages = [{"role": "user", "content": "word " * 9000}]
+    with pytest.raises(BadRequest, match="exceeds the available context size") as caught:
+        await whole(backend, model, prompt_tokens=10, messages=messages)
+    assert caught.value.code == "context_length_exceeded"
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"think": True}, "does not support thinking"),
+        ({"format": "xml"}, "invalid format"),
+        ({"options": {"top_k": "many"}}, "must be of type integer"),
+    ],
+)
+async def test_a_request_at_fault_is_refused_in_ollamas_words(
+    backend: OllamaBackend, fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadRequest, match=words):
+        await whole(backend, await ready(backend), **fields)
+
+
+async def test_a_full_queue_is_an_overload(ollama: Ollama, backend: OllamaBackend) -> None:
+    model = await find(backend)
+    ollama.scheduler.max_queue = 0
+    with pytest.raises(Overloaded, match="maximum pending requests"):
+        await whole(backend, model)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(500, BackendError), (503, Unavailable), (401, BackendError), (429, Overloaded)],
+)
+async def test_refusals_at_the_door(
+    ollama: Ollama, backend: OllamaBackend, status: int, expected: type[Exception]
+) -> None:
+    model = await ready(backend)
+    ollama.play(Status(status))
+    with pytest.raises(expected):
+        await whole(backend, model)
+
+
+async def test_a_web_page_is_no_answer(ollama: Ollama, backend: OllamaBackend) -> None:
+    model = await ready(backend)
+    ollama.play(Raw([b"<html>"], content_type="text/html"))
+    with pytest.raises(BackendError, match="web page"):
+        await whole(backend, model)
+
+
+async def test_an_error_before_the_answer_and_one_within_it(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    ollama.play(ErrorInStream(after=0), ErrorInStream(after=2))
+    with pytest.raises(BackendError, match=r"500.*unexpectedly stopped"):
+        await whole(backend, model)
+    heard: list[bytes] = []
+
+    async def listen(hear: Callable[[bytes], None]) -> None:
+        async with backend.stream(request(), model) as answer:
+            async for block in answer:
+                hear(block)
+
+    with pytest.raises(BackendError, match="middle of its answer: model runner"):
+        await listen(heard.append)
+    assert b'"Hello"' in b"".join(heard)
+    assert not sse.ends(heard[-1])
+
+
+async def test_a_break_is_an_error(ollama: Ollama, backend: OllamaBackend) -> None:
+    model = await ready(backend)
+    ollama.play(BreakOff(after=2))
+    with pytest.raises(BackendError, match="broke off in the middle"):
+        await whole(backend, model)
+
+
+async def test_silence_is_bounded_before_and_within_an_answer(ollama: Ollama) -> None:
+    limits = Timeouts(first_byte_s=0.2, stall_s=0.6)
+    backend = OllamaBackend(OllamaOptions("o", ollama.url), limits)
+    model = await ready(backend)
+    ollama.play(Hang(), Hang(after=2), Says(["a", "b"], delay_s=0.15))
+    with pytest.raises(BackendTimeout, match=r"nothing for 0\.2 s"):
+        await whole(backend, model)
+    with pytest.raises(BackendTimeout, match=r"nothing for 0\.6 s"):
+        await whole(backend, model)
+    assert await whole(backend, model)
+    await backend.aclose()
+
+
+async def test_a_killed_server_breaks_the_answer_off(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    ollama.play(Endless())
+    async with backend.stream(request(stream=True), model) as answer:
+        assert await anext(answer)
+        await ollama.stop()
+        with pytest.raises(BackendError):
+            async for _ in answer:
+                pass
