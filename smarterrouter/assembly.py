@@ -17,7 +17,10 @@ from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
 from smarterrouter.backends.wire import Timeouts
 from smarterrouter.completion import Completions
 from smarterrouter.config import BackendSettings, Kind, Settings
+from smarterrouter.domain.chat import Message
+from smarterrouter.domain.decision import RouteDecision
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
+from smarterrouter.domain.outcomes import Outcome
 from smarterrouter.domain.ports import Backend
 from smarterrouter.errors import ConfigError
 from smarterrouter.gpu.host import HostMemory
@@ -28,6 +31,10 @@ from smarterrouter.residency.scheduler import Scheduler
 from smarterrouter.residency.states import Residency
 from smarterrouter.routing.decision import Policy
 from smarterrouter.routing.seconds import Standing, load_seconds
+from smarterrouter.store.database import default_path
+from smarterrouter.store.decisions import Record
+from smarterrouter.store.queries import Queries
+from smarterrouter.store.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +75,9 @@ class Engine:
         self.completions = Completions(
             self.catalogue, self.scheduler, self._standing, policy, virtual
         )
+        self.database = settings.database or default_path()
+        self.writer = Writer(self.database)
+        self.queries = Queries(self.database)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Engine:
@@ -75,6 +85,8 @@ class Engine:
             for backend in self.backends.values():
                 opening.push_async_callback(backend.aclose)
             await opening.enter_async_context(self.scheduler)
+            self.writer.start()
+            opening.push_async_callback(asyncio.to_thread, self.writer.close)
             opening.push_async_callback(self.catalogue.aclose)
             await self.catalogue.refresh(START_PATIENCE_S)
             fresh = asyncio.get_running_loop().create_task(self.catalogue.keep_fresh(REFRESH_S))
@@ -84,6 +96,13 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    def keep(
+        self, outcome: Outcome, decision: RouteDecision | None, messages: tuple[Message, ...]
+    ) -> None:
+        """Have a request's outcome written, some time soon. Never waits, never raises."""
+        keep_prompt = self.settings.store_prompts
+        self.writer.submit(Record(outcome, decision, messages, keep_prompt))
 
     def loaded(self) -> frozenset[str]:
         """The ids of the models that can answer without a load."""

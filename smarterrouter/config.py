@@ -160,6 +160,10 @@ class Settings(BaseSettings):
     swap_patience_s: float = Field(
         30.0, ge=0, description="seconds before a waiting model stops others from going ahead"
     )
+    database: UserPath | None = Field(
+        None, description="the file that decisions are kept in; unset is in the user's data folder"
+    )
+    store_prompts: bool = Field(False, description="true keeps the words of prompts, too")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning or error"
     )

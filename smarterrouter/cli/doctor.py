@@ -6,7 +6,6 @@ changes nothing and needs no daemon. Exit code 1 when a check fails; a warning i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ def doctor(
     config: Annotated[Path | None, typer.Option(help="Settings file (TOML).")] = None,
 ) -> None:
     """Check settings, port, backends, models, memory; say what to do about what is wrong."""
+    import asyncio
     import json
 
     from smarterrouter.config import load
@@ -127,6 +127,8 @@ async def _backends(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _backend(backend: Backend) -> Finding:
+    import asyncio
+
     from smarterrouter.errors import SmarterRouterError
 
     check = f"backend {backend.name}"

@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ASGIApp, Receive, Scope, Send
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from smarterrouter import __version__
 from smarterrouter.assembly import Engine
@@ -77,6 +79,9 @@ def _model_routes(engine: Engine, keys: Keys) -> ModelRoutes:
         keys,
         WaitPolicy(settings.wait.comment_s, settings.wait.as_reasoning),
         int(settings.max_body_mb * 1e6),
+        lambda outcome, account: engine.keep(
+            outcome, account.walk.decision, account.request.messages
+        ),
     )
 
 
@@ -132,14 +137,24 @@ def _admin_routes(engine: Engine) -> list[Any]:
         kept = list(engine.completions.decisions)[-max(1, limit) :]
         return {"schema": 1, "decisions": [one.as_json() for one in reversed(kept)]}
 
-    @get("/admin/decisions/{decision_id:str}", sync_to_thread=False)
+    @get("/admin/decisions/{decision_id:str}", sync_to_thread=True)
     def decision(decision_id: FromPath[str]) -> dict[str, object]:
-        for one in reversed(engine.completions.decisions):
+        stored = engine.queries.decision(decision_id)
+        if stored is not None:
+            outcomes = [to_builtins(one) for one in stored.outcomes]
+            made = msgspec.json.decode(stored.decision)
+            return {"schema": 1, "decision": made, "outcomes": outcomes}
+        for one in list(engine.completions.decisions):
             if one.id == decision_id:
-                return {"schema": 1, "decision": one.as_json()}
-        raise NotKept(f"No decision '{decision_id}' is kept; the last 1000 are.")
+                return {"schema": 1, "decision": one.as_json(), "outcomes": []}
+        raise NotKept(f"No decision '{decision_id}' is kept.")
 
-    return [explain, explain_long, decisions, decision]
+    @get("/admin/stats", sync_to_thread=True)
+    def stats(since: FromQuery[float] = 0.0) -> dict[str, object]:
+        figures = to_builtins(engine.queries.stats(since))
+        return {"schema": 1, **figures, "store": asdict(engine.writer.counts)}
+
+    return [explain, explain_long, decisions, decision, stats]
 
 
 class Question(Struct, forbid_unknown_fields=True):

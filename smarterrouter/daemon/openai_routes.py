@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from litestar.types import Receive, Scope, Send
 
 from smarterrouter.completion import Answer, Completions, Walk
+from smarterrouter.daemon.account import Account
 from smarterrouter.daemon.attendance import Attendance
 from smarterrouter.daemon.auth import Keys
 from smarterrouter.daemon.collect import Collector
@@ -22,6 +24,7 @@ from smarterrouter.daemon.reply import Headers, Reply, header
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.domain.ids import new_id
+from smarterrouter.domain.outcomes import Outcome
 from smarterrouter.errors import (
     BackendError,
     BadRequest,
@@ -50,9 +53,16 @@ class ModelRoutes:
     """What the three routes share."""
 
     def __init__(
-        self, completions: Completions, keys: Keys, wait: WaitPolicy, max_body_bytes: int
+        self,
+        completions: Completions,
+        keys: Keys,
+        wait: WaitPolicy,
+        max_body_bytes: int,
+        keep: Callable[[Outcome, Account], None],
     ) -> None:
+        """``keep`` is told of every request that could be read, after its last byte."""
         self._completions = completions
+        self._keep = keep
         self._keys = keys
         self._wait = wait
         self._max_body_bytes = max_body_bytes
@@ -67,14 +77,17 @@ class ModelRoutes:
         except SmarterRouterError as error:
             await reply.error(error, [])
             return
+        account = Account(request)
         try:
             with Attendance(receive, reply) as client:
-                await self._answer(request, reply)
+                await self._answer(account, reply)
         except asyncio.CancelledError:
+            account.error = Unavailable.code
             if not reply.done:
                 await reply.error(Unavailable("smarterrouter is shutting down."), [])
         if client.gone:
             log.info("%s hung up", request.caller)
+        self._keep(account.outcome(reply.request_id, client.gone), account)
 
     async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> ChatRequest:
         caller = self._keys.caller(scope)
@@ -99,8 +112,8 @@ class ModelRoutes:
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _answer(self, request: ChatRequest, reply: Reply) -> None:
-        walk = Walk()
+    async def _answer(self, account: Account, reply: Reply) -> None:
+        request, walk = account.request, account.walk
         chat = request.endpoint is Endpoint.CHAT
         wait = self._wait if chat else replace(self._wait, as_reasoning=False)
         company = Company(reply, walk, self._completions, wait)
@@ -108,14 +121,17 @@ class ModelRoutes:
             company.begin()
         try:
             async with self._completions.complete(request, walk) as answer:
+                account.answered()
                 await company.end()
                 if request.stream:
-                    await _stream(answer, reply)
+                    await _stream(answer, reply, account)
                 else:
-                    await _collect(answer, reply, request.endpoint)
+                    await _collect(answer, reply, account)
         except Exception as error:
             await company.end()
-            await reply.error(_told(error), _decided(walk))
+            told = _told(error)
+            account.error = told.code
+            await reply.error(told, _decided(walk))
         finally:
             await company.end()
 
@@ -128,19 +144,21 @@ def _told(error: Exception) -> SmarterRouterError:
     return SmarterRouterError(f"smarterrouter itself failed: {type(error).__name__}.")
 
 
-async def _stream(answer: Answer, reply: Reply) -> None:
+async def _stream(answer: Answer, reply: Reply, account: Account) -> None:
     if not reply.begun:
         await reply.open_stream(_headers(answer))
     async for block in answer.blocks:
+        account.saw(block)
         await reply.block(block)
     await reply.close_stream()
 
 
-async def _collect(answer: Answer, reply: Reply, endpoint: Endpoint) -> None:
-    if endpoint is Endpoint.EMBEDDINGS:
+async def _collect(answer: Answer, reply: Reply, account: Account) -> None:
+    if account.request.endpoint is Endpoint.EMBEDDINGS:
         body = b"".join([block async for block in answer.blocks])
     else:
         body = await _collected(answer)
+    account.saw(body)
     await reply.json(200, body, _headers(answer))
 
 

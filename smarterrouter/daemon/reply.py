@@ -24,6 +24,7 @@ class Reply:
         self.begun = False
         self.done = False
         self._send = send
+        self.request_id = request_id
         self._base: Headers = [header("x-request-id", request_id)]
 
     async def json(self, status: int, body: bytes, headers: Headers) -> None:

@@ -18,6 +18,7 @@ from smarterrouter.assembly import Engine
 from smarterrouter.config import Settings, unknown_variables
 from smarterrouter.daemon.app import create_app
 from smarterrouter.errors import ConfigError, SmarterRouterError
+from smarterrouter.store.database import check
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def run(settings: Settings, after_start: AfterStart | None = None) -> None:
     for name in unknown_variables():
         log.warning("%s is not a setting of this version; it is ignored", name)
     engine = Engine(settings)
+    check(engine.database)
     listener = bind(settings.host, settings.port)
     server = Server(
         uvicorn.Config(

@@ -11,17 +11,19 @@ import json
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
+import pytest_asyncio
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from tests.support.daemon import Running, running, served
+from tests.support.daemon import running, served
 from tests.support.ollama import (
     BreakOff,
     Call,
@@ -57,9 +59,20 @@ TOOLS: Any = [
 BOTH = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
-@pytest.fixture
-async def ollama() -> AsyncIterator[Ollama]:
-    models = (
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A daemon in front of an Ollama, and a client at its door."""
+
+    ollama: Ollama
+    client: AsyncOpenAI
+
+
+@asynccontextmanager
+async def house(**settings: Any) -> AsyncIterator[House]:
+    ollama = Ollama(
         OllamaModel(name=TALKER),
         OllamaModel(name=THINKER, capabilities=("completion", "thinking")),
         OllamaModel(name=LEVELLED, capabilities=("completion", "thinking"), family="gptoss"),
@@ -68,19 +81,37 @@ async def ollama() -> AsyncIterator[Ollama]:
         OllamaModel(name=SMALL, capabilities=("completion",), context_length=2048),
         OllamaModel(name=BROKEN, load_error="unable to load model"),
     )
-    async with Ollama(*models) as server:
-        yield server
+    async with ollama:
+        backend = {"name": "o", "kind": "ollama", "url": ollama.url}
+        async with running(backend=[backend], **settings) as daemon:
+            async with AsyncOpenAI(base_url=daemon.base_url, api_key="-", max_retries=0) as client:
+                yield House(ollama, client)
 
 
-@pytest.fixture
-async def daemon(ollama: Ollama) -> AsyncIterator[Running]:
-    async with running(backend=[{"name": "o", "kind": "ollama", "url": ollama.url}]) as one:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[House]:
+    async with house() as one:
         yield one
 
 
 @pytest.fixture
-async def client(daemon: Running) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=daemon.base_url, api_key="none", max_retries=0) as one:
+def ollama(shared: House) -> Ollama:
+    """The Ollama that most tests share: it says hello, and has heard nothing yet."""
+    shared.ollama.play()
+    shared.ollama.requests.clear()
+    shared.ollama.prompts.clear()
+    return shared.ollama
+
+
+@pytest.fixture
+def client(shared: House, ollama: Ollama) -> AsyncOpenAI:
+    return shared.client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own() -> AsyncIterator[House]:
+    """For a test that needs an Ollama with nothing loaded, or spoils it."""
+    async with house() as one:
         yield one
 
 
@@ -234,6 +265,23 @@ async def test_the_results_of_tools_go_back_with_the_calls_as_objects(
     ]
 
 
+@pytest.mark.parametrize(
+    ("choice", "offered"),
+    [
+        ("auto", TOOLS),
+        ("required", TOOLS),
+        ("none", None),
+        ({"type": "function", "function": {"name": "now"}}, TOOLS[1:]),
+    ],
+    ids=["auto", "required", "none", "named"],
+)
+async def test_the_choice_of_a_tool_decides_which_are_offered(
+    client: AsyncOpenAI, ollama: Ollama, choice: Any, offered: Any
+) -> None:
+    await ask(client, False, tools=TOOLS, tool_choice=choice)
+    assert sent(ollama).get("tools") == offered
+
+
 # --- images -------------------------------------------------------------------------------------
 
 
@@ -349,6 +397,17 @@ async def test_reasoning_effort_says_how_much_to_think(
     assert answer.text == "Four."
 
 
+@BOTH
+@pytest.mark.parametrize("wish", [{"n": 2}, {"logit_bias": {"1": 5}}], ids=["n", "logit_bias"])
+async def test_what_ollama_cannot_do_is_refused_and_not_left_out(
+    client: AsyncOpenAI, ollama: Ollama, stream: bool, wish: Json
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await ask(client, stream, **wish)
+    assert caught.value.param in wish
+    assert not ollama.prompts
+
+
 # --- figures ------------------------------------------------------------------------------------
 
 
@@ -412,7 +471,6 @@ async def test_embeddings_are_the_same_in_every_form(client: AsyncOpenAI, ollama
     assert floats.model == EMBEDDER
     assert floats.usage.prompt_tokens == floats.usage.total_tokens == 3
     assert ollama.requests[-1].path == "/api/embed"
-    assert ollama.loads_of(EMBEDDER) == 1
 
 
 async def test_one_text_is_embedded_in_the_size_that_is_asked_for(client: AsyncOpenAI) -> None:
@@ -455,12 +513,10 @@ async def test_an_unknown_model_is_not_found(client: AsyncOpenAI, stream: bool) 
 
 
 @BOTH
-async def test_a_model_removed_behind_our_back_is_not_found(
-    client: AsyncOpenAI, ollama: Ollama, stream: bool
-) -> None:
-    ollama.remove(TALKER)
+async def test_a_model_removed_behind_our_back_is_not_found(own: House, stream: bool) -> None:
+    own.ollama.remove(TALKER)
     with pytest.raises(openai.NotFoundError, match="o does not have talker:latest") as caught:
-        await ask(client, stream)
+        await ask(own.client, stream)
     assert caught.value.code == "model_not_found"
 
 
@@ -477,31 +533,36 @@ async def test_a_prompt_longer_than_the_model_was_trained_for_is_refused(
 
 @BOTH
 async def test_a_prompt_that_only_ollama_finds_too_long_is_refused_too(
-    client: AsyncOpenAI, ollama: Ollama, stream: bool
+    own: House, stream: bool
 ) -> None:
     wordy = [{"role": "user", "content": "a b c d e f g h " * 400}]
-    ollama.models[SMALL] = OllamaModel(
+    own.ollama.models[SMALL] = OllamaModel(
         name=SMALL, capabilities=("completion",), context_length=1024
     )
     with pytest.raises(openai.BadRequestError, match="exceeds the available context") as caught:
-        await ask(client, stream, SMALL, wordy, max_tokens=1)
+        await ask(own.client, stream, SMALL, wordy, max_tokens=1)
     assert caught.value.code == "context_length_exceeded"
 
 
 @BOTH
-async def test_a_full_queue_is_a_rate_limit_at_a_load_and_at_a_reload(
-    client: AsyncOpenAI, ollama: Ollama, stream: bool
+async def test_a_full_queue_is_a_rate_limit(own: House, stream: bool) -> None:
+    own.ollama.scheduler.max_queue = 0
+    with pytest.raises(openai.RateLimitError, match="maximum pending requests") as caught:
+        await ask(own.client, stream)
+    assert caught.value.code == "overloaded"
+
+
+@BOTH
+async def test_a_full_queue_does_not_keep_a_loaded_model_from_answering(
+    own: House, stream: bool
 ) -> None:
+    assert (await ask(own.client, stream)).text
+    own.ollama.scheduler.max_queue = 0
     long = [{"role": "user", "content": "word " * 12_000}]
-    ollama.scheduler.max_queue = 0
     with pytest.raises(openai.RateLimitError, match="maximum pending requests"):
-        await ask(client, stream)
-    ollama.scheduler.max_queue = 512
-    assert (await ask(client, stream)).text
-    ollama.scheduler.max_queue = 0
-    with pytest.raises(openai.RateLimitError, match="maximum pending requests"):
-        await ask(client, stream, messages=long)
-    assert (await ask(client, stream)).text
+        await ask(own.client, stream, messages=long)
+    assert (await ask(own.client, stream)).text
+    assert own.ollama.loads == [Load(TALKER, 8192)]
 
 
 @BOTH
@@ -568,13 +629,41 @@ async def test_what_came_before_a_failure_is_told_and_no_reason_for_an_end(
 ) -> None:
     ollama.play(ErrorInStream(after=2))
     stream: Any = await client.chat.completions.create(model=TALKER, messages=HELLO, stream=True)
-    text, reasons = "", []
-    with pytest.raises(openai.APIError):
+    choices: list[Any] = []
+
+    async def read() -> None:
         async for chunk in stream:
-            text += chunk.choices[0].delta.content or ""
-            reasons.append(chunk.choices[0].finish_reason)
-    assert text == "Hello from"
-    assert set(reasons) == {None}
+            choices.extend(chunk.choices)
+
+    with pytest.raises(openai.APIError):
+        await read()
+    assert "".join(choice.delta.content or "" for choice in choices) == "Hello from"
+    assert {choice.finish_reason for choice in choices} == {None}
+
+
+@BOTH
+async def test_silence_within_the_answer_is_a_time_out(stream: bool) -> None:
+    async with house(timeout={"stall_s": 0.15}) as own:
+        own.ollama.play(Hang(after=2))
+        with pytest.raises(openai.APIError, match="sent nothing for") as caught:
+            await ask(own.client, stream)
+        assert caught.value.code == "backend_timeout"
+        async with asyncio.timeout(1):
+            await silent(own.ollama)
+
+
+@BOTH
+async def test_an_ollama_that_is_gone_is_unavailable_and_answers_once_it_is_back(
+    own: House, stream: bool
+) -> None:
+    assert (await ask(own.client, stream)).text
+    await own.ollama.stop()
+    with pytest.raises(openai.InternalServerError, match="o cannot be reached") as caught:
+        await ask(own.client, stream)
+    assert caught.value.status_code == 503
+    await own.ollama.start()
+    assert (await ask(own.client, stream)).text
+    assert own.ollama.loads == [Load(TALKER, 8192)] * 2
 
 
 # --- contexts -----------------------------------------------------------------------------------
@@ -582,41 +671,39 @@ async def test_what_came_before_a_failure_is_told_and_no_reason_for_an_end(
 
 @BOTH
 async def test_a_longer_prompt_reloads_the_model_once_and_shorter_ones_never(
-    client: AsyncOpenAI, ollama: Ollama, stream: bool
+    own: House, stream: bool
 ) -> None:
     async def ask_words(count: int, **more: Any) -> None:
         messages = [{"role": "user", "content": "word " * count}]
-        assert (await ask(client, stream, messages=messages, **more)).text
+        assert (await ask(own.client, stream, messages=messages, **more)).text
 
     await ask_words(5)
     await ask_words(3000, max_tokens=100)
-    assert ollama.loads == [Load(TALKER, 8192)]
+    assert own.ollama.loads == [Load(TALKER, 8192)]
     await ask_words(9000)
     await ask_words(9500)
     await ask_words(5)
-    assert ollama.loads == [Load(TALKER, 8192), Load(TALKER, 16_384)]
-    assert [prompt.tokens for prompt in ollama.prompts] == [5, 3000, 9000, 9500, 5]
+    assert own.ollama.loads == [Load(TALKER, 8192), Load(TALKER, 16_384)]
+    assert [prompt.tokens for prompt in own.ollama.prompts] == [5, 3000, 9000, 9500, 5]
 
 
-async def test_requests_side_by_side_share_one_context(client: AsyncOpenAI, ollama: Ollama) -> None:
+async def test_requests_side_by_side_share_one_context(own: House) -> None:
     lengths = [5, 2000, 5, 3000, 5]
     asking = [
-        ask(client, count > 5, messages=[{"role": "user", "content": "word " * count}])
+        ask(own.client, count > 5, messages=[{"role": "user", "content": "word " * count}])
         for count in lengths
     ]
     assert all(answer.text for answer in await asyncio.gather(*asking))
-    assert ollama.loads == [Load(TALKER, 8192)]
+    assert own.ollama.loads == [Load(TALKER, 8192)]
 
 
 @BOTH
-async def test_a_model_that_somebody_else_loaded_is_used_as_it_is(
-    client: AsyncOpenAI, daemon: Running, ollama: Ollama, stream: bool
-) -> None:
-    async with daemon.client() as other:
+async def test_a_model_that_somebody_else_loaded_is_used_as_it_is(own: House, stream: bool) -> None:
+    async with httpx.AsyncClient(trust_env=False) as other:
         body = {"model": TALKER, "options": {"num_ctx": 12_000}, "keep_alive": -1}
-        await other.post(f"{ollama.url}/api/generate", json=body)
-    await ask(client, stream)
-    assert ollama.loads == [Load(TALKER, 12_000)]
+        await other.post(f"{own.ollama.url}/api/generate", json=body)
+    await ask(own.client, stream)
+    assert own.ollama.loads == [Load(TALKER, 12_000)]
 
 
 # --- hanging up ---------------------------------------------------------------------------------

@@ -24,7 +24,11 @@ from smarterrouter.daemon.app import create_app
 from smarterrouter.daemon.run import bind
 
 START_S = 30.0
-CLEAN = {key: value for key, value in os.environ.items() if not key.startswith("ROUTER_")}
+CLEAN = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("ROUTER_")},
+    "OLLAMA_HOST": "127.0.0.1:9",
+    "LLAMA_ARG_PORT": "9",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def served(
         process = subprocess.Popen(
             [sys.executable, "-m", "smarterrouter", "serve", "--port", "0", *arguments],
             cwd=folder,
-            env={**CLEAN, **(env or {})},
+            env={**CLEAN, "XDG_DATA_HOME": str(folder / "data"), **(env or {})},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
