@@ -1,7 +1,8 @@
 """Which models there are, on every backend together, and the id by which clients ask for each.
 
 Each backend is asked at start, then every ``interval_s``, and at once when it has failed a request.
-One that cannot be reached lists nothing, says why, and is asked again; none waits for another.
+One that cannot be reached lists nothing, says why, and is asked again; none waits for another. What
+it had listed before is remembered for whoever asks for one of its models by name.
 
 What an id means when several backends list it:
 
@@ -19,7 +20,7 @@ from dataclasses import replace
 
 from smarterrouter.domain.models import Model, ModelRef
 from smarterrouter.domain.ports import Backend
-from smarterrouter.errors import ModelNotFound, SmarterRouterError
+from smarterrouter.errors import ModelNotFound, SmarterRouterError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Catalogue:
         self._reserved = frozenset(reserved)
         self._tell = listed
         self._lists: dict[str, tuple[Model, ...]] = {}
+        self._last: dict[str, tuple[Model, ...]] = {}
         self._homes: dict[str, tuple[Model, ...]] = {}
         self._by_ref: dict[ModelRef, Model] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -84,18 +86,24 @@ class Catalogue:
     def homes(self, model_id: str) -> tuple[Model, ...]:
         """The model a client asked for by id, on each backend that has it.
 
-        Raises ``ModelNotFound`` with what there is.
+        Raises ``ModelNotFound`` with what there is, or ``Unavailable`` where its backend is away.
         """
         backend, _, name = model_id.partition("/")
         named = self._by_ref.get(ModelRef(backend, name))
         homes = self._homes.get(model_id) or ((named,) if named else ())
         if not homes:
+            self._raise_if_away(model_id)
             known = ", ".join(sorted(self._homes)[:8]) or "none at the moment"
             raise ModelNotFound(
                 f"There is no model '{model_id}'. Known models: {known}. GET /v1/models lists all.",
                 param="model",
             )
         return homes
+
+    def _raise_if_away(self, model_id: str) -> None:
+        for name, problem in self.problems.items():
+            if any(model_id in (one.id, str(one.ref)) for one in self._last.get(name, ())):
+                raise Unavailable(f"{model_id} is away for the moment: {problem}")
 
     def by_ref(self, ref: ModelRef) -> Model | None:
         return self._by_ref.get(ref)
@@ -125,6 +133,7 @@ class Catalogue:
             if self._problem(backend.name, f"{backend.name}'s model list cannot be read."):
                 log.exception("%s's model list", backend.name)
         else:
+            self._last[backend.name] = listed
             if self.problems.pop(backend.name, None):
                 log.info("backend %s is back", backend.name)
         before, self._lists[backend.name] = self._lists.get(backend.name), listed

@@ -55,7 +55,7 @@ def _ollama_host() -> str | None:
         scheme, rest = "http", host
     rest = rest.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
     rest = f"127.0.0.1{rest}" if rest.startswith(":") else rest
-    return f"{scheme}://{rest}" if ":" in rest else f"{scheme}://{rest}:11434"
+    return f"{scheme}://{rest}" if ":" in rest or separator else f"{scheme}://{rest}:11434"
 
 
 def _ask(url: str, path: str) -> dict[str, Any]:
