@@ -55,7 +55,7 @@ def doctor(
 async def _collect(settings: Settings, config: Path | None) -> list[Finding]:
     found = [*_settings(config), _binding(settings), _port(settings)]
     found += [finding async for finding in _backends(settings)]
-    return [*found, _memory(settings)]
+    return [*found, _memory(settings), _database(settings)]
 
 
 def _settings(config: Path | None) -> Iterator[Finding]:
@@ -157,3 +157,22 @@ def _memory(settings: Settings) -> Finding:
         remedy = "End what else uses memory, or lower ROUTER_VRAM_MAX_TOTAL_GB."
         return Finding("memory", "warn", found, remedy)
     return Finding("memory", "ok", found)
+
+
+def _database(settings: Settings) -> Finding:
+    import os
+
+    from smarterrouter.errors import ConfigError
+    from smarterrouter.store.database import check, default_path
+
+    path = settings.database or default_path()
+    try:
+        check(path)
+    except ConfigError as error:
+        return Finding("database", "fail", str(path), error.message)
+    place = next(one for one in (path, *path.parents) if one.exists())
+    if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
+        remedy = "Make it writable, or set ROUTER_DATABASE to a file elsewhere."
+        return Finding("database", "fail", f"{path}: {place} cannot be written", remedy)
+    size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "not there yet"
+    return Finding("database", "ok", f"{path}, {size}")

@@ -158,7 +158,12 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(made_models: Path) -
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ill = {"ROUTER_PORT": str(taken.getsockname()[1]), "ROUTER_OPENAI_BASE_URL": "127.0.0.1:9"}
+        Path("file").write_text("no folder")
+        ill = {
+            "ROUTER_PORT": str(taken.getsockname()[1]),
+            "ROUTER_OPENAI_BASE_URL": "127.0.0.1:9",
+            "ROUTER_DATABASE": "file/kept.db",
+        }
         result = runner.invoke(app, ["doctor", "--json"], env=ill)
     assert result.exit_code == 1
     findings = {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
@@ -167,6 +172,8 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(made_models: Path) -
     assert f"process {os.getpid()}" in findings["port"]["found"]
     assert findings["backend openai"]["status"] == "fail"
     assert "Start it" in findings["backend openai"]["remedy"]
+    assert findings["database"]["status"] == "fail"
+    assert "ROUTER_DATABASE" in findings["database"]["remedy"]
 
 
 def test_route_json_is_one_document_whose_scores_add_up(profiles: str) -> None:

@@ -23,7 +23,7 @@ import pytest_asyncio
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from tests.support.daemon import running, served
+from tests.support.daemon import Running, running, served
 from tests.support.ollama import (
     BreakOff,
     Call,
@@ -67,6 +67,7 @@ class House:
     """A daemon in front of an Ollama, and a client at its door."""
 
     ollama: Ollama
+    daemon: Running
     client: AsyncOpenAI
 
 
@@ -85,7 +86,7 @@ async def house(**settings: Any) -> AsyncIterator[House]:
         backend = {"name": "o", "kind": "ollama", "url": ollama.url}
         async with running(backend=[backend], **settings) as daemon:
             async with AsyncOpenAI(base_url=daemon.base_url, api_key="-", max_retries=0) as client:
-                yield House(ollama, client)
+                yield House(ollama, daemon, client)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -605,6 +606,13 @@ async def test_a_failure_before_the_answer_is_a_status(
         await ask(client, stream)
 
 
+class Unfinished(Says):
+    """A response that is whole, of an answer that is not."""
+
+    async def __call__(self, turn: Any) -> None:
+        await self.begin(turn, 2)
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("step", "words"),
@@ -612,8 +620,9 @@ async def test_a_failure_before_the_answer_is_a_status(
         (ErrorInStream(after=2), "model runner has unexpectedly stopped"),
         (BreakOff(after=2), "broke off"),
         (BreakOff(after=2, reset=True), "broke off"),
+        (Unfinished(), "broke off"),
     ],
-    ids=["error", "break", "reset"],
+    ids=["error", "break", "reset", "unfinished"],
 )
 async def test_a_failure_within_the_answer_is_never_a_clean_end(
     client: AsyncOpenAI, ollama: Ollama, stream: bool, step: Any, words: str
@@ -662,6 +671,7 @@ async def test_an_ollama_that_is_gone_is_unavailable_and_answers_once_it_is_back
         await ask(own.client, stream)
     assert caught.value.status_code == 503
     await own.ollama.start()
+    await own.daemon.engine.catalogue.refresh()
     assert (await ask(own.client, stream)).text
     assert own.ollama.loads == [Load(TALKER, 8192)] * 2
 
