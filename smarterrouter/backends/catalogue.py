@@ -90,7 +90,8 @@ class Catalogue:
         """
         backend, _, name = model_id.partition("/")
         named = self._by_ref.get(ModelRef(backend, name))
-        homes = self._homes.get(model_id) or ((named,) if named else ())
+        latest = f"{model_id}:latest"  # what Ollama takes a name without a tag for
+        homes = self._homes.get(model_id) or self._homes.get(latest) or ((named,) if named else ())
         if not homes:
             self._raise_if_away(model_id)
             known = ", ".join(sorted(self._homes)[:8]) or "none at the moment"

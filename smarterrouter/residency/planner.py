@@ -31,6 +31,7 @@ from smarterrouter.residency.states import Move, Residency, advance
 
 FIRST_BACKOFF_S = 5.0
 LONGEST_BACKOFF_S = 300.0
+BUSY_BACKOFF_S = 1.0
 
 
 class Ticket(Struct, frozen=True):
@@ -80,7 +81,7 @@ class Seat:
     since: float = 0.0
     failures: int = 0
     failed_at: float = 0.0
-    failure: str = ""
+    failure: SmarterRouterError | None = None
 
     def move(self, move: Move, now: float) -> None:
         self.state = advance(self.state, move)
@@ -92,7 +93,12 @@ class Seat:
 
     @property
     def retry_at(self) -> float:
-        """When a failed model may be tried again: 5 s, doubling up to 5 minutes."""
+        """When a failed model may be tried again: 5 s, doubling up to 5 minutes.
+
+        A backend that was merely busy says itself how long, else a second.
+        """
+        if isinstance(self.failure, Overloaded):
+            return self.failed_at + (self.failure.retry_after_s or BUSY_BACKOFF_S)
         return self.failed_at + min(FIRST_BACKOFF_S * 2.0 ** (self.failures - 1), LONGEST_BACKOFF_S)
 
 
@@ -163,7 +169,7 @@ class Planner:
         """
         seat = self._seat(model)
         seat.move(Move.LOADED, now)
-        seat.failures, seat.failure, seat.last_used = 0, "", now
+        seat.failures, seat.failure, seat.last_used = 0, None, now
         self.ledger.settle(model, held or self.ledger.share_of(model))
         served = self._take_waiting(model)
         seat.leases += len(served)
@@ -174,7 +180,7 @@ class Planner:
         """A load has failed: every waiter gets the reason."""
         seat = self._seat(model)
         seat.move(Move.LOAD_FAILED, now)
-        seat.failures, seat.failure, seat.failed_at = seat.failures + 1, error.message, now
+        seat.failures, seat.failure, seat.failed_at = seat.failures + 1, error, now
         self.ledger.release(model)
         refusals: list[Effect] = [Refuse(ticket, error) for ticket in self._take_waiting(model)]
         return refusals + self._plan(now)
@@ -206,7 +212,7 @@ class Planner:
             return []
         if loaded and seat.state in (Residency.UNLOADED, Residency.FAILED):
             seat.move(Move.ADOPT, now)
-            seat.failures, seat.failure, seat.last_used = 0, "", now
+            seat.failures, seat.failure, seat.last_used = 0, None, now
             return self._plan(now)
         if not loaded and seat.ready and not seat.leases:
             return self.lost(model, now)
@@ -263,11 +269,11 @@ class Planner:
         turn.waiting.append(ticket)
 
     def _hopeless(self, model: ModelRef, seat: Seat, now: float) -> SmarterRouterError | None:
-        if seat.state is Residency.FAILED and now < seat.retry_at:
+        if seat.failure is not None and now < seat.retry_at:
             wait = seat.retry_at - now
-            return BackendError(
+            return type(seat.failure)(
                 f"{model.name} failed to load {now - seat.failed_at:.0f} s ago and is tried again "
-                f"in {wait:.0f} s. The reason was: {seat.failure}",
+                f"in {wait:.0f} s. The reason was: {seat.failure.message}",
                 retry_after_s=wait,
             )
         for device, need in (self._footprint(model) or {}).items():

@@ -116,6 +116,9 @@ def prompt_hash(messages: Sequence[Message], size: int = SLICE) -> str:
 
 def _normalised(text: str, size: int) -> Iterator[str]:
     """``" ".join(text.split())`` in pieces: of a long text that takes too long in one go."""
+    if len(text) <= size:
+        yield " ".join(text.split())
+        return
     begun = gap = False
     for start in range(0, len(text), size):
         piece = text[start : start + size]

@@ -122,6 +122,14 @@ async def test_the_same_weights_on_two_backends_are_one_model_with_two_homes() -
     assert named.status_code == 200
 
 
+async def test_a_name_without_a_tag_is_the_latest_as_it_is_for_ollama() -> None:
+    async with Ollama(OllamaModel(name="qwen")) as ollama:
+        backends = [{"name": "desk", "kind": "ollama", "url": ollama.url}]
+        async with running(backend=backends) as daemon:
+            answer = await ask(daemon, "qwen")
+    assert answer.json()["model"] == "qwen:latest"
+
+
 async def test_other_weights_of_the_same_name_are_told_apart() -> None:
     async with (
         Ollama(OllamaModel(name="qwen:4b", digest="a" * 64)) as one,

@@ -126,6 +126,17 @@ def test_a_failed_load_tells_every_waiter_why_and_is_not_retried_at_once() -> No
     assert plan.request(ticket("a", 7.0)) == [StartLoad(ref("a"))]
 
 
+def test_a_backend_that_was_too_busy_to_load_is_tried_again_soon() -> None:
+    plan = planner()
+    plan.request(ticket("a"))
+    plan.load_failed(ref("a"), Overloaded("the queue is full"), 10.0)
+    [refusal] = plan.request(ticket("a", 10.5))
+    assert isinstance(refusal, Refuse)
+    assert isinstance(refusal.error, Overloaded)
+    assert refusal.error.retry_after_s == 0.5
+    assert plan.request(ticket("a", 11.5)) == [StartLoad(ref("a"))]
+
+
 def test_the_back_off_grows_with_each_failure_up_to_five_minutes() -> None:
     plan, now, waits = planner(), 0.0, []
     for _ in range(9):
