@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from smarterrouter.domain.models import ModelRef
-from smarterrouter.errors import BackendError, InsufficientVram, Overloaded, SmarterRouterError
+from smarterrouter.errors import InsufficientVram, Overloaded, SmarterRouterError
 from smarterrouter.residency.eviction import Resident, victims
 from smarterrouter.residency.ledger import Share, VramLedger
 from smarterrouter.residency.states import Move, Residency, advance
