@@ -158,6 +158,8 @@ class Engine:
         state = self.planner.state(model.ref)
         if state is Residency.READY:
             return Standing(resident=True)
+        if obstacle := self.planner.too_large(model.ref):
+            return Standing(resident=False, obstacle=obstacle)
         usual = self._usual_load_s(model)
         running = self.scheduler.loading_for_s(model.ref)
         if running is not None:

@@ -103,7 +103,7 @@ class Completions:
         if preference is None:
             return self._by_name(request.model, seen)
         policy = Policy(preference, self._policy.quality)
-        contenders = [self._contender(model) for model in self.catalogue.models]
+        contenders = [Contender(model, self._standing(model)) for model in self.catalogue.models]
         return route(seen, contenders, policy, request.model)
 
     @asynccontextmanager
@@ -157,23 +157,26 @@ class Completions:
         return f"loading {model.id}, {seconds}"
 
     def _by_name(self, name: str, seen: PromptFeatures) -> RouteDecision:
-        """A real model was asked for; its homes are the candidates."""
+        """A real model was asked for; its homes are the candidates.
+
+        That it does not fit is for residency to say, with its own status.
+        """
         homes = self.catalogue.homes(name)
-        decision = route(seen, [self._contender(model) for model in homes], self._policy)
+        named = [Contender(model, replace(self._standing(model), obstacle=None)) for model in homes]
+        decision = route(seen, named, self._policy)
         if decision.candidates:
             return decision
         reason = decision.rejected[0].reason
         code = "context_length_exceeded" if reason.startswith(TOO_LONG) else None
         raise BadRequest(f"{name} cannot answer this: {reason}.", param="model", code=code)
 
-    def _contender(self, model: Model) -> Contender:
-        return Contender(model, self._standing(model))
-
     def _verdict(self, decision: RouteDecision, walk: Walk) -> SmarterRouterError:
         """What to tell a client whom nobody answered."""
         if walk.failures:
             return _last_word(walk.failures)
         if decision.rejected:
+            if any(one.room for one in decision.rejected):
+                return InsufficientVram(decision.why())
             too_long = all(one.reason.startswith(TOO_LONG) for one in decision.rejected)
             code = "context_length_exceeded" if too_long else None
             return BadRequest(decision.why(), code=code)

@@ -82,11 +82,12 @@ class Candidate(Struct, frozen=True):
 
 
 class Rejection(Struct, frozen=True):
-    """A model that could not answer this prompt at all, and why."""
+    """A model that could not answer this prompt at all, and why; ``room``: for want of room."""
 
     ref: ModelRef
     model: str
     reason: str
+    room: bool = False
 
 
 class RouteDecision(Struct, frozen=True):

@@ -244,6 +244,14 @@ class Planner:
         lack = self.ledger.shortfall(share)
         return victims(lack, self._idle()) if lack else ()
 
+    def too_large(self, model: ModelRef) -> str | None:
+        """Why the model would not fit even if nothing else were loaded; ``None`` when it would."""
+        for device, need in (self._footprint(model) or {}).items():
+            most = max(0, self.ledger.ceiling(device))
+            if need > most:
+                return f"needs {_gb(need)} and {device} has at most {_gb(most)} for models"
+        return None
+
     # the pass over the queue
 
     def _plan(self, now: float) -> list[Effect]:
@@ -276,13 +284,11 @@ class Planner:
                 f"in {wait:.0f} s. The reason was: {seat.failure.message}",
                 retry_after_s=wait,
             )
-        for device, need in (self._footprint(model) or {}).items():
-            if need > self.ledger.ceiling(device):
-                return InsufficientVram(
-                    f"{model.name} needs {_gb(need)} and {device} has at most "
-                    f"{_gb(max(0, self.ledger.ceiling(device)))} for models. Use a smaller "
-                    "quantisation or context, or raise ROUTER_VRAM_MAX_TOTAL_GB."
-                )
+        if lack := self.too_large(model):
+            return InsufficientVram(
+                f"{model.name} {lack}. Use a smaller quantisation or context, or raise "
+                "ROUTER_VRAM_MAX_TOTAL_GB."
+            )
         return None
 
     def _bring_in(self, ticket: Ticket, seat: Seat, turn: _Round, now: float) -> None:

@@ -72,8 +72,9 @@ def route(
     rejected: list[Rejection] = []
     for contender in contenders:
         model = contender.model
-        if reason := objection(model, features):
-            rejected.append(Rejection(model.ref, model.id, reason))
+        obstacle = contender.standing.obstacle
+        if reason := objection(model, features) or obstacle:
+            rejected.append(Rejection(model.ref, model.id, reason, reason is obstacle))
         else:
             candidates.append(_candidate(contender, features, policy))
     candidates.sort(key=lambda c: (-c.score, c.model))

@@ -42,6 +42,7 @@ class Standing(Struct, frozen=True):
 
     ``load_s`` is what remains until it is loaded (0 when resident), ``room_s`` what it will
     cost to bring back whoever is pushed out for it. ``loading``: a load is under way.
+    ``obstacle`` says why it can never be loaded.
     """
 
     resident: bool
@@ -49,6 +50,7 @@ class Standing(Struct, frozen=True):
     queue_s: float = 0.0
     load_s: float | None = None
     room_s: float = 0.0
+    obstacle: str | None = None
 
 
 def load_seconds(model: Model, profile: ModelProfile | None = None) -> float | None:

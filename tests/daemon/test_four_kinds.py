@@ -187,3 +187,18 @@ def test_ollamas_own_variable_says_where_it_is(
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
     assert nearby.places()["ollama"] == place
+
+
+async def test_a_model_there_is_no_room_for_is_a_507_and_explain_says_so(
+    tmp_path: Path, made_models: Path
+) -> None:
+    folder = folder_with(tmp_path / "ours", made_models, "tiny-5m")
+    backends = [{"name": "managed", "kind": "managed", "models_dir": folder}]
+    async with running(backend=backends, vram={"max_total_gb": 0.001}) as daemon:
+        answers = [await ask(daemon, name) for name in ("tiny-5m", "smarterrouter/main")]
+        async with daemon.client() as client:
+            explained = await client.get("/admin/explain", params={"prompt": "Say hello."})
+    assert [answer.status_code for answer in answers] == [507, 507]
+    assert "0.0 GB for models" in answers[0].json()["error"]["message"]
+    [rejected] = explained.json()["decision"]["rejected"]
+    assert rejected["reason"].startswith("needs")

@@ -118,6 +118,15 @@ def test_what_a_model_cannot_do_rejects_it_with_the_reason(
     assert reason in rejected.reason
 
 
+def test_a_model_there_can_never_be_room_for_is_rejected_for_that() -> None:
+    big = Contender(model("big"), Standing(resident=False, obstacle="needs 9 GB"))
+    decision = route(ASKED, [big, here(model("small"))], Policy())
+    assert decision.chosen is not None
+    assert decision.chosen.model == "small"
+    [rejected] = decision.rejected
+    assert (rejected.model, rejected.reason, rejected.room) == ("big", "needs 9 GB", True)
+
+
 def test_a_short_answer_fits_where_a_long_one_would_not() -> None:
     tight = model("tight", context_length=120)
     assert objection(tight, structs.replace(ASKED, max_tokens=10)) is None
