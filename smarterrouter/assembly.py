@@ -22,7 +22,7 @@ from smarterrouter.domain.decision import RouteDecision
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 from smarterrouter.domain.outcomes import Outcome
 from smarterrouter.domain.ports import Backend
-from smarterrouter.errors import ConfigError
+from smarterrouter.errors import ConfigError, NoBackend
 from smarterrouter.gpu.host import HostMemory
 from smarterrouter.residency.footprint import estimate
 from smarterrouter.residency.ledger import DeviceLimit, Share, VramLedger
@@ -224,7 +224,7 @@ def _nearby() -> list[BackendSettings]:
         log.info("found %s at %s", one.what, one.url)
     if not found:
         looked = " or ".join(f"{url} ({kind})" for kind, url in nearby.places().items())
-        raise ConfigError(
+        raise NoBackend(
             f"No backend is set, and nothing answers at {looked}. Start Ollama or llama-server, "
             "give a folder of GGUF files with --models-dir DIR, set ROUTER_OPENAI_BASE_URL to a "
             "server you run, or try `smarterrouter serve --demo`."

@@ -3,7 +3,7 @@
 The only way an answer is made, streaming or not. It knows the wings and none of their insides.
 
 1. A virtual model's name is routed: a ``RouteDecision`` with candidates in order. A real model's
-   id is a decision with that one candidate.
+   id is a decision whose candidates are that model's homes.
 2. For each candidate in turn: lease it (waiting, loading and evicting as needed), then ask its
    backend. A failure before the first event of the answer goes on to the next candidate; a
    request that is itself at fault does not.
@@ -126,11 +126,11 @@ class Completions:
                         yield Answer(decision, candidate, blocks)
                         return
             except CASCADING as error:
+                if isinstance(error, BackendError | BackendTimeout | Unavailable):
+                    self.catalogue.suspect(candidate.ref.backend)
                 if answered:
                     raise
                 walk.failures.append((candidate, error))
-                if isinstance(error, Unavailable):
-                    self.catalogue.suspect(candidate.ref.backend)
                 log.warning("%s did not answer: %s", candidate.model, error.message)
         raise self._verdict(decision, walk)
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -40,9 +41,15 @@ PREFIX = "ROUTER_"
 OF_THE_COMMAND_LINE = PREFIX + "URL"
 FAST_PREFERENCE, QUALITY_PREFERENCE = 0.1, 0.9
 
-Kind = Literal["ollama", "llamacpp", "openai", "managed"]
-KINDS = "ollama, llamacpp, openai or managed"
 SPELLINGS = {"llama.cpp": "llamacpp", "llama_cpp": "llamacpp", "llama-cpp": "llamacpp"}
+
+
+def _spelled(value: object) -> object:
+    return SPELLINGS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+Kind = Annotated[Literal["ollama", "llamacpp", "openai", "managed"], BeforeValidator(_spelled)]
+KINDS = "ollama, llamacpp, openai or managed"
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
@@ -82,7 +89,7 @@ class VramSettings(_Group):
 
 
 class ModelSettings(_Group):
-    """How models we run ourselves are loaded, where their preset does not say."""
+    """How models are loaded where their preset does not say; ``context`` is for Ollama's, too."""
 
     context: int = Field(8192, ge=256, description="tokens that one request may use")
     parallel: int = Field(1, ge=1, le=64, description="requests that one model answers at once")
@@ -173,11 +180,6 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     timeout: TimeoutSettings = TimeoutSettings()
     wait: WaitSettings = WaitSettings()
-
-    @field_validator("provider", mode="before")
-    @classmethod
-    def _spelled(cls, value: object) -> object:
-        return SPELLINGS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod

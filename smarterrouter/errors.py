@@ -2,6 +2,7 @@
 
     SmarterRouterError
     ├── ConfigError            a setting is wrong                       exit 2
+    │   └── NoBackend          none is set, and none was found          exit 3 where one is needed
     ├── BadRequest             400  invalid_request
     ├── Unauthorized           401  invalid_api_key
     ├── ModelNotFound          404  model_not_found
@@ -54,6 +55,10 @@ class ConfigError(SmarterRouterError):
     """A setting is missing, contradictory or of the wrong kind."""
 
     code = "config_error"
+
+
+class NoBackend(ConfigError):
+    """Nothing is set that could answer, and nothing was found."""
 
 
 class BadRequest(SmarterRouterError):

@@ -8,14 +8,19 @@ import shlex
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from smarterrouter import config, errors
+from smarterrouter.cli.main import FAILED, UNREACHABLE, WRONG_USAGE
 from smarterrouter.cli.main import app as cli
 from smarterrouter.daemon import app
 from smarterrouter.domain.chat import Endpoint
+from smarterrouter.domain.outcomes import Outcome
 from smarterrouter.profiling.files import read_profiles
 from smarterrouter.residency.states import TABLE
 from smarterrouter.routing import decision
@@ -115,11 +120,54 @@ def test_the_groups_of_prompts_are_those_that_are_told_apart() -> None:
     assert GROUPS.items() <= told
 
 
-@pytest.mark.parametrize("name", ["routing.md", "residency.md"])
+@pytest.mark.parametrize("name", ["routing.md", "residency.md", "backends.md", "store.md"])
 def test_constants_have_the_values_that_are_told(name: str) -> None:
     for constant, value in rows(section(page(name), re.findall("#+ Constants", page(name))[0])):
         module, _, attribute = constant.rpartition(".")
         assert getattr(import_module(f"smarterrouter.{module}"), attribute) == float(value)
+
+
+def test_every_command_and_option_is_told_and_no_other() -> None:
+    text = page("commands.md")
+    root = get_command(cli)
+    every = _options(root)
+    assert _told(text, "smarterrouter") == every
+    commands: dict[str, Any] = vars(root)["commands"]
+    for name, command in commands.items():
+        options = _options(command) - {"--help"}
+        assert _told(text, name) == options, name
+        every |= options
+    headings = re.findall("^## (.+)$", text, re.MULTILINE)
+    assert headings == ["smarterrouter", *commands, "Exit codes"]
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= every
+
+
+def test_every_exit_code_is_told() -> None:
+    told = [code for code, *_ in rows(section(page("commands.md"), "## Exit codes"))]
+    assert told == [str(code) for code in (0, FAILED, WRONG_USAGE, UNREACHABLE)]
+
+
+def _told(text: str, command: str) -> set[str]:
+    """The options and arguments in a command's section, what they take left out."""
+    return {name.split()[0] for name, *_ in rows(section(text, f"## {command}"))}
+
+
+def _options(command: Any) -> set[str]:
+    """Every option of a command, and its arguments in capitals."""
+    return {
+        one
+        for param in command.get_params(typer.Context(command))
+        for one in (
+            [param.name.upper()]
+            if param.param_type_name == "argument"
+            else [*param.opts, *param.secondary_opts]
+        )
+    }
+
+
+def test_what_is_kept_of_a_request_is_told() -> None:
+    columns = [name for name, *_ in rows(section(page("store.md"), "## What is kept"))]
+    assert columns == list(Outcome.__struct_fields__)
 
 
 def test_the_example_of_a_profile_file_can_be_read(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ it had listed before is remembered for whoever asks for one of its models by nam
 What an id means when several backends list it:
 
 1. The same digest everywhere: one model with several homes, under that one id.
-2. Otherwise they are different models, and each becomes ``backend/model``.
+2. Otherwise they are different models, and each becomes ``backend/model``. So does one that takes a
+   virtual model's name.
+
+A name without a tag also finds ``NAME:latest``, as with Ollama.
 """
 
 from __future__ import annotations
@@ -88,12 +91,13 @@ class Catalogue:
 
         Raises ``ModelNotFound`` with what there is, or ``Unavailable`` where its backend is away.
         """
-        backend, _, name = model_id.partition("/")
-        named = self._by_ref.get(ModelRef(backend, name))
-        latest = f"{model_id}:latest"  # what Ollama takes a name without a tag for
-        homes = self._homes.get(model_id) or self._homes.get(latest) or ((named,) if named else ())
+        for asked in (model_id, f"{model_id}:latest"):
+            backend, _, name = asked.partition("/")
+            named = self._by_ref.get(ModelRef(backend, name))
+            if homes := self._homes.get(asked) or ((named,) if named else ()):
+                break
+            self._raise_if_away(asked)
         if not homes:
-            self._raise_if_away(model_id)
             known = ", ".join(sorted(self._homes)[:8]) or "none at the moment"
             raise ModelNotFound(
                 f"There is no model '{model_id}'. Known models: {known}. GET /v1/models lists all.",

@@ -54,7 +54,8 @@ def _ollama_host() -> str | None:
     if not separator:
         scheme, rest = "http", host
     rest = rest.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-    rest = f"127.0.0.1{rest}" if rest.startswith(":") else rest
+    if rest.startswith(":") or rest.isdecimal():
+        rest = f"127.0.0.1:{rest.removeprefix(':')}"
     return f"{scheme}://{rest}" if ":" in rest or separator else f"{scheme}://{rest}:11434"
 
 

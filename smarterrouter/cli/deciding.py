@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from smarterrouter.cli import client
 from smarterrouter.domain.chat import ChatRequest, Message, asking
-from smarterrouter.errors import ConfigError, Unavailable
+from smarterrouter.errors import NoBackend, Unavailable
 
 if TYPE_CHECKING:
     from smarterrouter.assembly import Engine
@@ -53,7 +53,7 @@ def listed_engine(settings: Settings) -> Engine:
 
     try:
         engine = Engine(settings)
-    except ConfigError as error:
+    except NoBackend as error:
         raise Unavailable(error.message) from None
     asyncio.run(_listed(engine))
     if not engine.catalogue.models:

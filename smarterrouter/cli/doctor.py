@@ -86,8 +86,7 @@ def _port(settings: Settings) -> Finding:
     from smarterrouter.errors import ConfigError, SmarterRouterError
 
     try:
-        if (health := ask_daemon("/health", settings)) is not None:
-            version = health.get("version", "of an unknown version")
+        if version := (ask_daemon("/health", settings) or {}).get("version"):
             return Finding("port", "ok", f"{settings.port}: smarterrouter {version} serves there")
     except SmarterRouterError:
         pass  # something else answers, or an answer without sense: the next line says who has it

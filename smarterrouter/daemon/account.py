@@ -26,6 +26,7 @@ class _Timings(Struct):
     """llama.cpp's figures, which it sends without being asked."""
 
     prompt_n: int | None = None
+    cache_n: int | None = None
     predicted_n: int | None = None
 
 
@@ -108,7 +109,9 @@ class Account:
 def _prompt_tokens(told: _Told) -> int | None:
     if told.usage is not None and told.usage.prompt_tokens is not None:
         return told.usage.prompt_tokens
-    return told.timings.prompt_n if told.timings else None
+    if told.timings is None or told.timings.prompt_n is None:
+        return None
+    return told.timings.prompt_n + (told.timings.cache_n or 0)
 
 
 def _completion_tokens(told: _Told) -> int | None:

@@ -143,7 +143,14 @@ def _admin_routes(engine: Engine) -> list[Any]:
         if stored is not None:
             outcomes = [to_builtins(one) for one in stored.outcomes]
             made = msgspec.json.decode(stored.decision)
-            return {"schema": 1, "decision": made, "outcomes": outcomes}
+            return {
+                "schema": 1,
+                "decision": made,
+                "outcomes": outcomes,
+                "made_at": stored.made_at,
+                "prompt_sha256": stored.prompt_sha256,
+                "prompt": to_builtins(stored.prompt),
+            }
         for one in list(engine.completions.decisions):
             if one.id == decision_id:
                 return {"schema": 1, "decision": one.as_json(), "outcomes": []}
@@ -167,7 +174,7 @@ class Question(Struct, forbid_unknown_fields=True):
 
 
 class NotKept(SmarterRouterError):
-    """A decision that is no longer, or never was, in the log."""
+    """A decision that is no longer, or never was, kept."""
 
     status = 404
     type = "invalid_request_error"

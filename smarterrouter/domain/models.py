@@ -38,7 +38,7 @@ class ModelRef(Struct, frozen=True, order=True):
 class Model:
     """A model as its backend describes it.
 
-    ``id`` is what clients put in ``model``; it is unique across all backends.
+    ``id`` is what clients put in ``model``; backends that have the same weights share it.
     ``context_length`` is what the model was trained for, ``served_context`` what one
     request may use as it is (or will be) loaded; both in tokens. ``uncertain`` holds the
     capabilities that nobody has stated or probed: the model may have them or not.

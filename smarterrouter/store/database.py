@@ -140,6 +140,8 @@ def open_to_read(path: Path, busy_s: float = READER_BUSY_S) -> sqlite3.Connectio
             raise
     except FileNotFoundError:
         raise
+    except ConfigError as error:
+        raise Unavailable(error.message) from error
     except (sqlite3.Error, OSError) as error:
         raise unreadable(path, error) from error
     connection.row_factory = sqlite3.Row
@@ -223,10 +225,17 @@ def _connect(path: Path, mode: str, busy_s: float) -> sqlite3.Connection:
 
 
 def _refuse_strangers(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises ``ConfigError`` for a database of a newer version or of another program."""
-    found = migrations.version(connection)
-    [owner] = connection.execute("PRAGMA application_id").fetchone()
-    [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    """Raises ``ConfigError`` for a database of a newer version or of another program.
+
+    What it looks at is one moment's: the writer may be making the tables right now.
+    """
+    connection.execute("BEGIN")
+    try:
+        [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        [owner] = connection.execute("PRAGMA application_id").fetchone()
+        found = migrations.version(connection)
+    finally:
+        connection.execute("ROLLBACK")
     if owner != APPLICATION_ID and (owner or found or tables):
         raise ConfigError(
             f"{path} is a database of another program. Set ROUTER_DATABASE to another file."

@@ -177,6 +177,7 @@ async def test_serve_finds_an_ollama_by_itself(tmp_path: Path) -> None:
         ("", "http://127.0.0.1:11434"),
         ("0.0.0.0", "http://127.0.0.1:11434"),
         (":9000", "http://127.0.0.1:9000"),
+        ("9000", "http://127.0.0.1:9000"),
         ("desk:9000", "http://desk:9000"),
         ("https://desk.example/", "https://desk.example"),
         ("http://desk:80", "http://desk:80"),

@@ -174,12 +174,14 @@ def test_readers_see_whole_requests_while_the_writer_writes(path: Path) -> None:
     readers = [threading.Thread(target=read, args=(place,)) for place in range(3)]
     for reader in readers:
         reader.start()
-    for number in range(1500):
-        assert writer.submit(record(str(number), model=f"model-{number % 3}"))
-    assert writer.close()
-    until(lambda: min(asked) > 2 or wrong)
-    done.set()
-    for reader in readers:
-        reader.join()
+    try:
+        for number in range(1500):
+            assert writer.submit(record(str(number), model=f"model-{number % 3}"))
+        assert writer.close()
+        until(lambda: min(asked) > 2 or wrong)
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
     assert not wrong
     assert queries.stats().totals.requests == writer.counts.written == 1500
