@@ -208,7 +208,7 @@ def single_backends(settings: Settings) -> list[BackendSettings]:
         BackendSettings(
             name=kind,
             kind=kind,
-            url=place,
+            url=None if kind == "managed" else place,
             api_key=settings.openai_api_key if kind == "openai" else None,
             models_dir=settings.models_dir,
             models_preset=settings.models_preset,

@@ -35,6 +35,7 @@ from smarterrouter.errors import (
     Overloaded,
     SmarterRouterError,
     Unavailable,
+    Unsupported,
 )
 from smarterrouter.routing.decision import TOO_LONG, Contender, Policy, route
 from smarterrouter.routing.features import features
@@ -49,6 +50,7 @@ CASCADING = (
     ModelNotFound,
     Overloaded,
     Unavailable,
+    Unsupported,
 )
 DECISIONS_KEPT = 1000
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -56,6 +57,9 @@ UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 def _web_address(value: str) -> str:
     if "://" in value and not value.startswith(("http://", "https://")):
         raise ValueError("it must begin with http:// or https://")
+    parts = urlsplit(value if "://" in value else f"http://{value}")
+    if not parts.hostname or parts.port == 0:  # .port raises ValueError where it is no number
+        raise ValueError("it names no host")
     return value
 
 
@@ -226,7 +230,8 @@ class Settings(BaseSettings):
         keys: dict[str, str] = {}
         for pair in filter(None, pairs):
             name, colon, key = pair.partition(":")
-            if not colon or not name.strip() or not key.strip():
+            sendable = key.isascii() and key.strip().isprintable()
+            if not colon or not name.strip() or not key.strip() or not sendable:
                 raise ConfigError(
                     f"{PREFIX}API_KEYS holds an entry that is not a name and a key. "
                     "Write it as name:key,name:key."

@@ -4,6 +4,7 @@
     ├── ConfigError            a setting is wrong                       exit 2
     │   └── NoBackend          none is set, and none was found          exit 3 where one is needed
     ├── BadRequest             400  invalid_request
+    │   └── Unsupported        400  unsupported: this backend cannot, another may
     ├── Unauthorized           401  invalid_api_key
     ├── ModelNotFound          404  model_not_found
     ├── PayloadTooLarge        413  request_too_large
@@ -67,6 +68,12 @@ class BadRequest(SmarterRouterError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_request"
+
+
+class Unsupported(BadRequest):
+    """Something that this backend cannot do; another may."""
+
+    code = "unsupported"
 
 
 class Unauthorized(SmarterRouterError):

@@ -1,6 +1,6 @@
 """Which models there are, on every backend together, and the id by which clients ask for each.
 
-Each backend is asked at start, then every ``interval_s``, and at once when it has failed a request.
+Each backend is asked at start, then every ``interval_s``, and soon after it has failed a request.
 One that cannot be reached lists nothing, says why, and is asked again; none waits for another. What
 it had listed before is remembered for whoever asks for one of its models by name.
 
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 2.0
 """However often a backend fails, it is not asked for its list more often than this."""
+
+AWAY_S = 3.0
+"""How often a backend that is away is asked whether it is back."""
 
 LIST_TIMEOUT_S = 20.0
 
@@ -65,10 +68,15 @@ class Catalogue:
             await asyncio.wait(asking, timeout=patience_s)
 
     async def keep_fresh(self, interval_s: float) -> None:
-        """Refresh for ever."""
+        """Refresh for ever; whoever has a problem is asked more often."""
+        asked = time.monotonic()
         while True:
-            await asyncio.sleep(interval_s)
-            await self.refresh()
+            await asyncio.sleep(min(AWAY_S, interval_s))
+            if time.monotonic() - asked >= interval_s:
+                asked = time.monotonic()
+                await self.refresh()
+            for name in tuple(self.problems):
+                self.suspect(name)
 
     def suspect(self, backend: str) -> None:
         """A request to this backend has failed: see whether it is still there."""
@@ -108,6 +116,7 @@ class Catalogue:
     def _raise_if_away(self, model_id: str) -> None:
         for name, problem in self.problems.items():
             if any(model_id in (one.id, str(one.ref)) for one in self._last.get(name, ())):
+                self.suspect(name)
                 raise Unavailable(f"{model_id} is away for the moment: {problem}")
 
     def by_ref(self, ref: ModelRef) -> Model | None:

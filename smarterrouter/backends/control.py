@@ -26,7 +26,7 @@ class Control:
         self, url: str, who: str, headers: Mapping[str, str], timeout_s: float = 10.0
     ) -> None:
         self.url = url
-        self._shown = without_secrets(url)
+        self.shown = without_secrets(url)
         self._who = who
         self._headers = dict(headers)
         self._timeout_s = timeout_s
@@ -48,7 +48,7 @@ class Control:
             answer = await self._open().request(method, f"{self.url}{path}", **how)
         except httpx.HTTPError as error:
             said = str(error).rstrip(".") or type(error).__name__
-            raise Unavailable(f"{self._who} cannot be reached at {self._shown}: {said}.") from error
+            raise Unavailable(f"{self._who} cannot be reached at {self.shown}: {said}.") from error
         if answer.status_code in (404, 405):
             raise self._no_api(path)
         if answer.status_code != 200:
@@ -62,7 +62,7 @@ class Control:
 
     def _no_api(self, path: str) -> BackendError:
         return BackendError(
-            f"{self._who} says nothing at {self._shown}{path}. Is that the address of its API?"
+            f"{self._who} says nothing at {self.shown}{path}. Is that the address of its API?"
         )
 
     async def aclose(self) -> None:

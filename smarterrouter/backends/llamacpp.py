@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,20 @@ from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 from smarterrouter.domain.ports import Blocks, Lost
-from smarterrouter.errors import BackendError, BackendTimeout, BadRequest, ModelNotFound
+from smarterrouter.errors import (
+    BackendError,
+    BackendTimeout,
+    BadRequest,
+    ModelNotFound,
+    Overloaded,
+    SmarterRouterError,
+    Unavailable,
+)
 
 POLL_S = 0.1
+PROPS_TIMEOUT_S = 3.0
+LIMIT_RETRY_S = 2.0
+_GONE = re.compile(r"is not (loaded|running)")
 LOADED = ("loaded", "sleeping")
 """A sleeping model wakes by itself at its next request."""
 
@@ -60,6 +72,7 @@ class LlamaCppBackend:
         self._control = Control(root, self.name, self._headers)
         self._wire = Wire(timeouts)
         self._props: dict[str, Mapping[str, Any]] = {}
+        self._lost: Lost = lambda model, reason: None
 
     async def models(self) -> tuple[Model, ...]:
         listed = await self._list()
@@ -93,7 +106,7 @@ class LlamaCppBackend:
             await asyncio.sleep(POLL_S)
         if item is None:
             raise BackendError(f"{self.name} no longer lists {name}.")
-        size = item.get("meta", {}).get("size")
+        size = (item.get("meta") or {}).get("size")
         return Footprint(int(size), "reported") if size else None
 
     async def unload(self, name: str) -> None:
@@ -106,20 +119,32 @@ class LlamaCppBackend:
                 raise BackendTimeout(f"{self.name} did not unload {name}.")
             await asyncio.sleep(POLL_S)
 
-    def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
         target = Target(self._api, model.ref.name, model.id, self.name, self._headers)
-        return self._wire.stream(request, target)
+        try:
+            async with self._wire.stream(request, target) as blocks:
+                yield blocks
+        except BadRequest as error:
+            if not _GONE.search(error.message):
+                raise
+            self._lost(model.ref, error.message)  # a router that loads nothing by itself
+            raise Unavailable(f"{model.id} is no longer loaded.") from error
 
     def watch(self, lost: Lost) -> None:
-        return None  # each listing says what is loaded
+        """Each listing says what is loaded; ``lost`` is called when a request finds out sooner."""
+        self._lost = lost
 
     async def aclose(self) -> None:
         await self._control.aclose()
         await self._wire.aclose()
 
     async def version(self) -> str | None:
-        build = (await self._control.get("/props")).get("build_info", "of an unknown build")
-        return f"llama-server {build}"
+        try:
+            build = (await self._control.get("/props")).get("build_info")
+        except BackendError:  # switched off
+            build = None
+        return f"llama-server {build or 'of an unknown build'}"
 
     async def _list(self) -> list[Mapping[str, Any]]:
         answer = await self._control.get("/models")
@@ -128,7 +153,7 @@ class LlamaCppBackend:
             isinstance(item, dict) and "id" in item for item in listed
         ):
             raise BackendError(
-                f"{self.name} at {self._control.url}/models does not answer with a model list. "
+                f"{self.name} at {self._control.shown}/models does not answer with a model list. "
                 "Is that the address of a llama-server?"
             )
         return listed
@@ -142,17 +167,25 @@ class LlamaCppBackend:
             await self._control.post(f"/models/{what}", {"model": name})
         except BadRequest as error:
             if "running" not in error.message:
-                raise
+                told = f"{self.name} would not {what} {name}: {error.message}"
+                raise BackendError(told) from error
+        except BackendError as error:
+            if "limit reached" in error.message:
+                raise Overloaded(error.message, retry_after_s=LIMIT_RETRY_S) from error
+            raise
 
     async def _learn(self, loaded: set[str], routed: bool) -> None:
         """The properties of what is loaded, asked once for each load."""
         self._props = {name: props for name, props in self._props.items() if name in loaded}
-        for name in loaded - self._props.keys():
-            params = {"model": name, "autoload": "false"} if routed else {}
-            with contextlib.suppress(BadRequest, BackendError):  # it has gone since
-                self._props[name] = await self._control.ask(
-                    "GET", "/props", params=params, headers=LAST
-                )
+        await asyncio.gather(*(self._ask(name, routed) for name in loaded - self._props.keys()))
+
+    async def _ask(self, name: str, routed: bool) -> None:
+        """A model's properties; it may have gone since, or hang, and is listed all the same."""
+        params = {"model": name, "autoload": "false"} if routed else {}
+        with contextlib.suppress(SmarterRouterError):
+            self._props[name] = await self._control.ask(
+                "GET", "/props", params=params, headers=LAST, timeout=PROPS_TIMEOUT_S
+            )
 
     def _model(self, item: Mapping[str, Any], routed: bool) -> Model:
         name = str(item["id"])

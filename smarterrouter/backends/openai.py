@@ -55,7 +55,7 @@ class OpenAIBackend:
             return tuple(self._model(item) for item in listed)
         except (KeyError, TypeError, AttributeError) as error:
             raise BackendError(
-                f"{self.name} at {self.url}/models does not answer with a model list. "
+                f"{self.name} at {self._control.shown}/models does not answer with a model list. "
                 "Is that the address of an OpenAI-compatible API?"
             ) from error
 

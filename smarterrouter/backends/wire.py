@@ -178,7 +178,7 @@ async def _opening(
     """Read until the first data. Raises whatever the server says instead of an answer."""
     try:
         if response.status != 200:
-            raw = await _at_most(response.content, LONGEST_ERROR_BYTES)
+            raw = await at_most(response.content, LONGEST_ERROR_BYTES)
             raise refusal(response.status, response.headers, raw, target.who, target.model)
         if response.content_type == "application/json":
             return _from_json(await response.read(), request, target)
@@ -198,7 +198,7 @@ async def _opening(
         raise
 
 
-async def _at_most(content: aiohttp.StreamReader, limit: int) -> bytes:
+async def at_most(content: aiohttp.StreamReader, limit: int) -> bytes:
     """The body, or as much of it as a sentence could be in."""
     parts: list[bytes] = []
     while limit > 0 and (data := await content.read(limit)):

@@ -139,6 +139,8 @@ async def _backend(backend: Backend) -> Finding:
     except SmarterRouterError as error:
         remedy = f"Start it, or correct the address of backend '{backend.name}'."
         return Finding(check, "fail", error.message, remedy)
+    except Exception as error:  # whatever it is, the other checks are still of use
+        return Finding(check, "fail", f"{type(error).__name__}: {error}", "Report this.")
     found = f"{version or backend.kind}, {len(models)} models"
     if not models:
         return Finding(check, "warn", found, "Give it a model: nothing can be routed to it.")

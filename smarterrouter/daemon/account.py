@@ -95,10 +95,10 @@ class Account:
         """What the last block with figures says, else the first block."""
         block = self._tail or self._head
         found = _Told()
-        for data in sse.datas(block) if block.startswith((b"data:", b":", b"event:")) else [block]:
+        for data in sse.datas(block) if self.request.stream else (block,):
             try:
                 said = _told(data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
             found = _Told(
                 said.id or found.id, said.usage or found.usage, said.timings or found.timings

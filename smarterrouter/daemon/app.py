@@ -24,9 +24,12 @@ from smarterrouter.daemon.company import WaitPolicy
 from smarterrouter.daemon.openai_routes import ModelRoutes
 from smarterrouter.domain.chat import Endpoint, Message, asking
 from smarterrouter.domain.models import Capability
-from smarterrouter.errors import BadRequest, SmarterRouterError
+from smarterrouter.errors import BadRequest, SmarterRouterError, Unavailable
 
 log = logging.getLogger(__name__)
+
+FAREWELL_S = 1.0
+"""How long requests that were cut off have to say so and to be kept."""
 
 
 def create_app(engine: Engine) -> ASGIApp:
@@ -42,6 +45,7 @@ def create_app(engine: Engine) -> ASGIApp:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with engine:
             yield
+            await to_models.finished(FAREWELL_S)
 
     def knock(request: Request[Any, Any, Any]) -> None:
         if request.url.path != "/health":
@@ -139,7 +143,14 @@ def _admin_routes(engine: Engine) -> list[Any]:
 
     @get("/admin/decisions/{decision_id:str}", sync_to_thread=True)
     def decision(decision_id: FromPath[str]) -> dict[str, object]:
-        stored = engine.queries.decision(decision_id)
+        made_here = (one for one in list(engine.completions.decisions) if one.id == decision_id)
+        remembered = next(made_here, None)
+        try:
+            stored = engine.queries.decision(decision_id)
+        except Unavailable:
+            if remembered is None:
+                raise
+            stored = None
         if stored is not None:
             outcomes = [to_builtins(one) for one in stored.outcomes]
             made = msgspec.json.decode(stored.decision)
@@ -151,9 +162,8 @@ def _admin_routes(engine: Engine) -> list[Any]:
                 "prompt_sha256": stored.prompt_sha256,
                 "prompt": to_builtins(stored.prompt),
             }
-        for one in list(engine.completions.decisions):
-            if one.id == decision_id:
-                return {"schema": 1, "decision": one.as_json(), "outcomes": []}
+        if remembered is not None:
+            return {"schema": 1, "decision": remembered.as_json(), "outcomes": []}
         raise NotKept(f"No decision '{decision_id}' is kept.")
 
     @get("/admin/stats", sync_to_thread=True)

@@ -66,6 +66,7 @@ class ModelRoutes:
         self._keys = keys
         self._wait = wait
         self._max_body_bytes = max_body_bytes
+        self._under_way = 0
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
@@ -78,6 +79,15 @@ class ModelRoutes:
             await reply.error(error, [])
             return
         account = Account(request)
+        self._under_way += 1
+        try:
+            gone = await self._attended(account, receive, reply)
+        finally:
+            self._under_way -= 1
+        self._keep(account.outcome(reply.request_id, gone), account)
+
+    async def _attended(self, account: Account, receive: Receive, reply: Reply) -> bool:
+        """Answer for as long as the client is there; whether it left before the end."""
         try:
             with Attendance(receive, reply) as client:
                 await self._answer(account, reply)
@@ -86,8 +96,14 @@ class ModelRoutes:
             if not reply.done:
                 await reply.error(Unavailable("smarterrouter is shutting down."), [])
         if client.gone:
-            log.info("%s hung up", request.caller)
-        self._keep(account.outcome(reply.request_id, client.gone), account)
+            log.info("%s hung up", account.request.caller)
+        return client.gone
+
+    async def finished(self, within_s: float) -> None:
+        """Wait until no request is under way, so that each is kept; at most that long."""
+        until = asyncio.get_running_loop().time() + within_s
+        while self._under_way and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # an event would have to be kept by every request
 
     async def _read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> ChatRequest:
         caller = self._keys.caller(scope)

@@ -355,7 +355,8 @@ class Planner:
         seat = self.seats.get(model)
         if seat is None:
             seat = self.seats[model] = Seat()
-        if seat.state is Residency.UNLOADED and self._footprint(model) is None:
+        away = seat.state in (Residency.UNLOADED, Residency.FAILED)
+        if away and self._footprint(model) is None:
             seat.state = advance(seat.state, Move.ADOPT)
         return seat
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from smarterrouter.domain.models import Footprint, ModelRef
 from smarterrouter.domain.ports import Backend, Clock
-from smarterrouter.errors import BackendError, SmarterRouterError, Unavailable
+from smarterrouter.errors import BackendError, BadRequest, SmarterRouterError, Unavailable
 from smarterrouter.residency.ledger import Share
 from smarterrouter.residency.planner import (
     Effect,
@@ -184,7 +184,8 @@ class Scheduler:
             footprint = await self._backends[model.backend].load(model.name)
         except SmarterRouterError as error:
             log.warning("loading %s failed: %s", model, error.message)
-            self._carry_out(self.planner.load_failed(model, error, self._clock.now()))
+            told = BackendError(error.message) if isinstance(error, BadRequest) else error
+            self._carry_out(self.planner.load_failed(model, told, self._clock.now()))
         except Exception as error:
             log.exception("loading %s failed", model)
             told = BackendError(f"{model.name} failed to load: {error}")

@@ -203,3 +203,33 @@ async def test_a_model_there_is_no_room_for_is_a_507_and_explain_says_so(
     assert "0.0 GB for models" in answers[0].json()["error"]["message"]
     [rejected] = explained.json()["decision"]["rejected"]
     assert rejected["reason"].startswith("needs")
+
+
+async def test_a_backend_that_was_away_is_back_within_seconds() -> None:
+    async with Ollama(OllamaModel(name="qwen:4b")) as ollama:
+        backends = [{"name": "desk", "kind": "ollama", "url": ollama.url}]
+        async with running(backend=backends) as daemon:
+            await ollama.stop()
+            await daemon.engine.catalogue.refresh()
+            assert (await ask(daemon, "qwen:4b")).status_code == 503
+            await ollama.start()
+            async with asyncio.timeout(8):
+                while (await ask(daemon, "smarterrouter/main")).status_code != 200:
+                    await asyncio.sleep(0.1)
+
+
+async def test_what_one_backend_cannot_do_another_is_asked_for() -> None:
+    async with (
+        Ollama(OllamaModel(name="qwen:70b", parameter_size="70B")) as ollama,
+        Upstream(Stream(["Fine"]), models=["cloud"]) as cloud,
+    ):
+        backends = [
+            {"name": "desk", "kind": "ollama", "url": ollama.url},
+            backend_of(cloud.url, "openai"),
+        ]
+        async with running(backend=backends) as daemon:
+            alone = await ask(daemon, "qwen:70b", n=2)
+            routed = await ask(daemon, "smarterrouter/quality", n=2)
+    assert alone.status_code == 400
+    assert alone.json()["error"]["code"] == "unsupported"
+    assert routed.headers["x-smarterrouter-backend"] == "openai"

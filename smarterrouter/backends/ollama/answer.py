@@ -17,6 +17,7 @@ from smarterrouter.backends.wire import (
     LONGEST_ERROR_BYTES,
     LONGEST_EVENT_BYTES,
     Timeouts,
+    at_most,
     free_connection,
     limit_silence,
 )
@@ -113,7 +114,7 @@ async def check(response: aiohttp.ClientResponse, who: str, model: str) -> None:
     """Raises what any status but 200 means, and ``BackendError`` for a web page."""
     if response.status != 200:
         try:
-            raw = await response.content.read(LONGEST_ERROR_BYTES)
+            raw = await at_most(response.content, LONGEST_ERROR_BYTES)
         except aiohttp.SocketTimeoutError:
             raise
         except aiohttp.ClientError:

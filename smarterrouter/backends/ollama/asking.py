@@ -25,7 +25,7 @@ from msgspec import Raw, Struct
 from smarterrouter.backends.ollama.messages import messages
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.domain.models import Capability, Model
-from smarterrouter.errors import BadRequest
+from smarterrouter.errors import BadRequest, Unsupported
 
 PATHS = {
     Endpoint.CHAT: "/api/chat",
@@ -174,7 +174,7 @@ def _prompt(given: Fields) -> str:
     prompt = _read(given, "prompt", str | list[Any])
     texts = [prompt] if isinstance(prompt, str) else prompt
     if len(texts) != 1 or not isinstance(texts[0], str):
-        raise BadRequest("Ollama takes one prompt, as text.", param="prompt")
+        raise Unsupported("Ollama takes one prompt, as text.", param="prompt")
     return str(texts[0])
 
 
@@ -182,7 +182,7 @@ def _texts(given: Fields) -> list[str]:
     texts = _read(given, "input", str | list[Any])
     texts = [texts] if isinstance(texts, str) else texts
     if not all(isinstance(text, str) for text in texts):
-        raise BadRequest("Ollama embeds texts, not tokens: send 'input' as text.", param="input")
+        raise Unsupported("Ollama embeds texts, not tokens: send 'input' as text.", param="input")
     return list(texts)
 
 
@@ -211,13 +211,18 @@ def _tools(given: Fields) -> Raw | None:
         return None
     if not isinstance(choice, dict):
         return given["tools"]
-    name = (choice.get("function") or {}).get("name")
-    chosen = [tool for tool in tools if (tool.get("function") or {}).get("name") == name]
+    name = _function_name(choice)
+    chosen = [tool for tool in tools if _function_name(tool) == name]
     if not chosen:
         raise BadRequest(
             f"'tool_choice' names {name}, which is not in 'tools'.", param="tool_choice"
         )
     return Raw(msgspec.json.encode(chosen))
+
+
+def _function_name(tool: dict[str, Any]) -> object:
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, dict) else None
 
 
 def _format(given: Fields) -> dict[str, object]:
@@ -262,7 +267,7 @@ def _think(given: Fields, model: Model) -> dict[str, object]:
 def _effort(given: Fields) -> str | None:
     nested = _read(given, "reasoning", dict[str, Any]) or {}
     effort = _read(given, "reasoning_effort", str) or nested.get("effort")
-    if effort is None or effort in EFFORTS:
+    if effort is None or (isinstance(effort, str) and effort in EFFORTS):
         return effort
     known = ", ".join(EFFORTS)
     raise BadRequest(f"'reasoning_effort' is one of {known}.", param="reasoning_effort")
@@ -285,16 +290,16 @@ def _refuse(given: Fields) -> None:
     """Rule 3."""
     for name in ("n", "best_of"):
         if (_read(given, name, int) or 1) > 1:
-            raise BadRequest(
+            raise Unsupported(
                 f"Ollama gives one answer to a request: leave '{name}' out and ask again for more.",
                 param=name,
             )
     if _read(given, "logit_bias", dict[str, Any]):
-        raise BadRequest("Ollama cannot bias tokens: leave 'logit_bias' out.", param="logit_bias")
+        raise Unsupported("Ollama cannot bias tokens: leave 'logit_bias' out.", param="logit_bias")
     if _read(given, "functions", list[Any]):
-        raise BadRequest("Ollama knows no 'functions': send them as 'tools'.", param="functions")
+        raise Unsupported("Ollama knows no 'functions': send them as 'tools'.", param="functions")
     if _read(given, "echo", bool):
-        raise BadRequest("Ollama does not say the prompt again: leave 'echo' out.", param="echo")
+        raise Unsupported("Ollama does not say the prompt again: leave 'echo' out.", param="echo")
 
 
 def _present(fields: Fields) -> dict[str, Raw]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -23,13 +23,13 @@ from smarterrouter.backends.control import Control
 from smarterrouter.backends.ollama import answer, asking, context, listing, telling
 from smarterrouter.backends.wire import Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest, Endpoint
-from smarterrouter.domain.models import Capability, Footprint, Model
+from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 from smarterrouter.domain.ports import Blocks, Lost
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
-    BadRequest,
     ModelNotFound,
+    SmarterRouterError,
 )
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class OllamaBackend:
         self._models: dict[str, Model] = {}
         self._contexts: dict[str, int] = {}
         self._in_use: Counter[str] = Counter()
+        self._lost: Lost = lambda model, reason: None
 
     async def models(self) -> tuple[Model, ...]:
         tags = await self._list("/api/tags", listing.tags)
@@ -110,10 +111,6 @@ class OllamaBackend:
                 raise BackendTimeout(f"{self.name} did not unload {name}.")
             await asyncio.sleep(POLL_S)
 
-    async def resident(self) -> Mapping[str, int | None]:
-        """What is loaded now, each with its context where that is told."""
-        return {name: one.context_length for name, one in (await self._running()).items()}
-
     async def version(self) -> str | None:
         said = await self._control.get("/api/version")
         version = said.get("version") if isinstance(said, dict) else None
@@ -126,19 +123,25 @@ class OllamaBackend:
             await self._running()
         need = context.need_of(request, asked.uncounted_bytes, asked.wished)
         num_ctx = context.num_ctx(need, self._window(model))
-        with self._using(model.ref.name, num_ctx):
+        with self._using(model.ref, num_ctx):
             async with self._begun(asked, num_ctx, request, model) as blocks:
                 yield blocks
 
     @contextmanager
-    def _using(self, name: str, num_ctx: int) -> Iterator[None]:
-        """From now on the model is taken to have this context; when that fails, nobody knows."""
+    def _using(self, ref: ModelRef, num_ctx: int) -> Iterator[None]:
+        """From now on the model is taken to have this context; when that fails, nobody knows.
+
+        A reload that was cut short leaves nothing loaded.
+        """
+        name, reloads = ref.name, self._contexts.get(ref.name) != num_ctx
         self._contexts[name] = num_ctx
         self._in_use[name] += 1
         try:
             yield
         except BaseException:
             self._contexts.pop(name, None)
+            if reloads:
+                self._lost(ref, "a reload for another context was cut short")
             raise
         finally:
             self._in_use[name] -= 1
@@ -161,7 +164,8 @@ class OllamaBackend:
             raise BackendTimeout(f"{self.name} sent nothing for {limit_s:g} s.") from None
 
     def watch(self, lost: Lost) -> None:
-        """Nothing calls: Ollama tells of no eviction, so ``Model.resident`` of a listing does."""
+        """Ollama tells of no eviction: ``Model.resident`` of a listing does."""
+        self._lost = lost
 
     async def aclose(self) -> None:
         await self._control.aclose()
@@ -220,7 +224,11 @@ class OllamaBackend:
         Of a model that is being asked something, the newest request knows better.
         """
         running = await self._list("/api/ps", listing.running)
-        told = {name: one.context_length for name, one in running.items() if one.context_length}
+        told = {
+            name: length
+            for name, one in running.items()
+            if (length := one.context_length or self._contexts.get(name))
+        }
         asked = {name: own for name, own in self._contexts.items() if self._in_use[name]}
         self._contexts = told | asked
         return running
@@ -234,7 +242,10 @@ class OllamaBackend:
             if known is not None:
                 return known
             async with turns:
-                return await self._read_card(tag)
+                card = await self._read_card(tag)
+            if card is not None:
+                self._cards[tag.key] = card  # at once: what comes after may run out of time
+            return card
 
         cards = await asyncio.gather(*(read(tag) for tag in tags))
         self._cards = {
@@ -246,7 +257,7 @@ class OllamaBackend:
     async def _read_card(self, tag: listing.Tag) -> listing.Card | None:
         try:
             shown = listing.card(await self._control.post("/api/show", {"model": tag.name}))
-        except (BackendError, BadRequest, ModelNotFound, msgspec.ValidationError) as error:
+        except (SmarterRouterError, msgspec.ValidationError) as error:
             if tag.key not in self._broken:
                 log.warning("%s: %s is left out: %s", self.name, tag.name, error)
             self._broken.add(tag.key)
@@ -260,7 +271,7 @@ class OllamaBackend:
             return read(said)
         except msgspec.ValidationError as error:
             raise BackendError(
-                f"{self.name} at {self.url}{path} does not answer as Ollama does. "
+                f"{self.name} at {self._control.shown}{path} does not answer as Ollama does. "
                 "Is that its address?"
             ) from error
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from smarterrouter.domain.chat import ChatRequest, Endpoint
-from smarterrouter.errors import BadRequest
+from smarterrouter.errors import Unsupported
 
 USUAL_ANSWER = 1024
 SHORTEST_ANSWER = 64
@@ -58,7 +58,7 @@ def need_of(request: ChatRequest, uncounted_bytes: int = 0, wished: int = 0) -> 
 
 
 def num_ctx(need: Need, window: Window) -> int:
-    """The context to ask for. Raises ``BadRequest`` where none would hold the prompt."""
+    """The context to ask for. Raises ``Unsupported`` where none would hold the prompt."""
     _check(need, window.trained)  # 4
     tokens = _capped(max(need.prompt + need.room, need.wished), window.trained)  # 1
     if window.resident is not None and window.resident >= tokens:  # 2
@@ -72,7 +72,7 @@ def num_ctx(need: Need, window: Window) -> int:
 def _check(need: Need, trained: int | None) -> None:
     if trained is None or need.least is None or need.prompt + need.least <= trained:
         return
-    raise BadRequest(
+    raise Unsupported(
         f"The prompt has about {need.prompt} tokens, and the model takes {trained} at most, prompt "
         "and answer together. Shorten the conversation, or ask a model with a longer context.",
         param="messages",

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from smarterrouter.errors import BadRequest
+from smarterrouter.errors import BadRequest, Unsupported
 
 ROLES = {"developer": "system", "function": "tool"}
 TEXTS = frozenset({"text", "input_text", "output_text", "refusal"})
@@ -108,7 +108,7 @@ def _text(content: str | Sequence[_Part] | None) -> str:
         return content or ""
     for part in content:
         if part.type not in TEXTS | IMAGES:
-            raise BadRequest(
+            raise Unsupported(
                 f"Ollama takes text and images, and no part of type '{part.type}'. Leave it out, "
                 "or ask a model on another backend.",
                 param="messages",
@@ -130,7 +130,7 @@ def _image(part: _Part) -> str:
     head, comma, data = url.partition(",")
     if head[:5].lower() == "data:" and head.endswith(";base64") and comma and data:
         return data
-    raise BadRequest(
+    raise Unsupported(
         "Ollama does not fetch images. Send the image itself, as a URL of the form "
         "data:image/png;base64,...",
         param="messages",
