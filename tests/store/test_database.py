@@ -132,8 +132,9 @@ def test_a_newer_database_is_refused_and_not_touched(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
+    told = r"newer smarterrouter.*ROUTER_DATABASE"
     for opening in (database.check, database.open_to_write, database.open_to_read):
-        with pytest.raises((ConfigError, Unavailable), match=r"newer smarterrouter.*ROUTER_DATABASE"):
+        with pytest.raises((ConfigError, Unavailable), match=told):
             opening(path)
     assert path.read_bytes() == before
 
