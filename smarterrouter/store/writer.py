@@ -33,10 +33,11 @@ from smarterrouter.store.retention import DAY_S, KEPT, Retention, forget
 
 log = logging.getLogger(__name__)
 
-QUEUE_ENTRIES = 4096
+QUEUE_ENTRIES = 8192
 QUEUE_CHARACTERS = 32 << 20
 BATCH = 256
 GATHER_S = 0.1
+GATHERINGS = 20
 FIRST_PAUSE_S = 0.05
 LAST_PAUSE_S = 2.0
 SILENT_PAUSE_S = 0.3
@@ -169,13 +170,26 @@ class Writer:
                 if self._now() >= self._tidy_at and not self._closing.is_set():
                     self._tidy()
                 if self._wake.wait(max(0.0, self._tidy_at - self._now())):
-                    self._closing.wait(self._gather_s)
+                    self._gather()
                     self._wake.clear()
                     self._drain()
         finally:
             self._failed += len(self._queue)
             self._queue.clear()
             self._hang_up()
+
+    def _gather(self) -> None:
+        """Let a busy moment pass: requests go first, their bookkeeping when nothing more comes.
+
+        At most ``GATHERINGS`` times ``gather_s``, and not once the queue is half full.
+        """
+        seen = 0
+        for _ in range(GATHERINGS):
+            if self._closing.wait(self._gather_s) or not seen < len(self._queue):
+                return
+            seen = len(self._queue)
+            if 2 * seen > self._limits.entries:
+                return
 
     def _is_done(self) -> bool:
         return self._closing.is_set() and (not self._queue or self._is_late())
