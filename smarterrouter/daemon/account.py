@@ -7,6 +7,7 @@ the tokens. While bytes are on their way it only keeps the blocks that may hold 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -92,18 +93,23 @@ class Account:
         )
 
     def _figures(self) -> _Told:
-        """What the last block with figures says, else the first block."""
-        block = self._tail or self._head
+        """What the last block with figures says; without any, the first event's id."""
         found = _Told()
-        for data in sse.datas(block) if self.request.stream else (block,):
+        for data in self._datas():
             try:
                 said = _told(data)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
+            if not self._tail:
+                return said
             found = _Told(
                 said.id or found.id, said.usage or found.usage, said.timings or found.timings
             )
         return found
+
+    def _datas(self) -> Iterable[bytes]:
+        block = self._tail or self._head
+        return sse.datas(block) if self.request.stream else (block,)
 
 
 def _prompt_tokens(told: _Told) -> int | None:
