@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack
 
 from smarterrouter.backends import nearby
 from smarterrouter.backends.catalogue import Catalogue
+from smarterrouter.backends.control import ServerOptions
 from smarterrouter.backends.llamacpp import LlamaCppBackend, LlamaCppOptions
 from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
 from smarterrouter.backends.managed.recipe import Recipe
 from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
-from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
+from smarterrouter.backends.openai import OpenAIBackend
 from smarterrouter.backends.wire import Timeouts
 from smarterrouter.completion import Completions
 from smarterrouter.config import BackendSettings, Kind, Settings
@@ -254,7 +255,7 @@ def _build(wanted: BackendSettings, settings: Settings) -> Backend:
         )
     place = (wanted.name, wanted.url, key, wanted.prefix, wanted.node)
     if wanted.kind == "openai":
-        return OpenAIBackend(OpenAIOptions(*place), timeouts)
+        return OpenAIBackend(ServerOptions(*place), timeouts)
     if wanted.kind == "llamacpp":
         return LlamaCppBackend(LlamaCppOptions(*place, limits.load_s), timeouts)
     return OllamaBackend(OllamaOptions(*place, settings.model.context, limits.load_s), timeouts)

@@ -217,6 +217,11 @@ class Settings(BaseSettings):
             return self.admin_api_key.get_secret_value()
         return next(iter(self.keys.values()), None)
 
+    @property
+    def own_headers(self) -> dict[str, str]:
+        """What a request to such a daemon carries."""
+        return {"Authorization": f"Bearer {self.own_key}"} if self.own_key else {}
+
     def address(self, port: int | None = None) -> str:
         """Where to reach a daemon with these settings; ``port`` where it had to choose one."""
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104

@@ -7,6 +7,7 @@ HTTP it does not read the machine's certificates, which would hold up the loop f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +18,30 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """A server that somebody runs. ``url`` is as the user gave it; ``prefix`` goes before each of
+    its models' names."""
+
+    name: str
+    url: str
+    api_key: str | None = None
+    prefix: str = ""
+    node: str = "local"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
+    def root(self, *below: str) -> str:
+        """The address that everything hangs below, ``below`` being what it may end in."""
+        url = (self.url if "://" in self.url else f"http://{self.url}").rstrip("/")
+        for ending in below:
+            url = url.removesuffix(ending)
+        return url
 
 
 class Control:
@@ -87,3 +112,13 @@ def without_secrets(url: str) -> str:
     """The address as it may be told: without a password, and without what follows a ``?``."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def count(value: object) -> int | None:
+    """A listed figure; ``None`` where a server says nothing, or nonsense."""
+    return int(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def text(value: object) -> str | None:
+    """See ``count``."""
+    return value if isinstance(value, str) and value else None

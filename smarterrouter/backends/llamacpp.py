@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from smarterrouter.backends.control import Control
+from smarterrouter.backends.control import Control, ServerOptions
 from smarterrouter.backends.openai import capabilities
 from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
@@ -44,14 +44,9 @@ LAST = {"Connection": "close"}
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaCppOptions:
-    """``url`` as the user gave it, with or without ``/v1``."""
+class LlamaCppOptions(ServerOptions):
+    """``url`` may end in ``/v1`` or not."""
 
-    name: str
-    url: str
-    api_key: str | None = None
-    prefix: str = ""
-    node: str = "local"
     load_timeout_s: float = 300.0
 
 
@@ -65,9 +60,8 @@ class LlamaCppBackend:
         self.node = options.node
         self.capabilities: frozenset[Capability] = frozenset()
         self._options = options
-        root = root_url(options.url)
-        key = options.api_key
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        root = options.root("/v1")
+        self._headers = options.headers
         self._api = f"{root}/v1"
         self._control = Control(root, self.name, self._headers)
         self._wire = Wire(timeouts)
@@ -205,12 +199,6 @@ class LlamaCppBackend:
             served_context=props.get("default_generation_settings", {}).get("n_ctx")
             or meta.get("n_ctx"),
         )
-
-
-def root_url(url: str) -> str:
-    """The address that ``/models``, ``/props`` and ``/v1`` hang below."""
-    url = url if "://" in url else f"http://{url}"
-    return url.rstrip("/").removesuffix("/v1")
 
 
 def abilities(

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 
-from smarterrouter.backends.control import Control
+from smarterrouter.backends.control import Control, ServerOptions, count, text
 from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
@@ -21,31 +20,19 @@ from smarterrouter.errors import BackendError
 CONTEXT_FIELDS = ("max_model_len", "context_length", "loaded_context_length", "max_context_length")
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIOptions:
-    """``url`` as the user gave it; ``prefix`` goes before each model's name as clients see it."""
-
-    name: str
-    url: str
-    api_key: str | None = None
-    prefix: str = ""
-    node: str = "local"
-
-
 class OpenAIBackend:
     """See ``ports.Backend``."""
 
     kind = "openai"
     capabilities: frozenset[Capability] = frozenset()
 
-    def __init__(self, options: OpenAIOptions, timeouts: Timeouts) -> None:
+    def __init__(self, options: ServerOptions, timeouts: Timeouts) -> None:
         self.name = options.name
         self.node = options.node
         self.url = base_url(options.url)
         self._prefix = options.prefix
         self._wire = Wire(timeouts)
-        key = options.api_key
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = options.headers
         self._control = Control(self.url, self.name, self._headers)
 
     async def models(self) -> tuple[Model, ...]:
@@ -89,12 +76,12 @@ class OpenAIBackend:
             id=self._prefix + name,
             capabilities=has,
             uncertain=uncertain,
-            size_bytes=_count(meta.get("size")),
-            parameters=_count(meta.get("n_params")),
-            quantization=_text(meta.get("ftype")) or _text(item.get("quantization")),
-            context_length=_count(meta.get("n_ctx_train")) or _context(item),
-            served_context=_count(meta.get("n_ctx")) or _count(item.get("max_model_len")),
-            architecture=_text(item.get("arch")),
+            size_bytes=count(meta.get("size")),
+            parameters=count(meta.get("n_params")),
+            quantization=text(meta.get("ftype")) or text(item.get("quantization")),
+            context_length=count(meta.get("n_ctx_train")) or _context(item),
+            served_context=count(meta.get("n_ctx")) or count(item.get("max_model_len")),
+            architecture=text(item.get("arch")),
         )
 
 
@@ -156,12 +143,4 @@ def _is_embedding(item: Mapping[str, Any]) -> bool:
 
 
 def _context(item: Mapping[str, Any]) -> int | None:
-    return next((n for field in CONTEXT_FIELDS if (n := _count(item.get(field)))), None)
-
-
-def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return next((n for field in CONTEXT_FIELDS if (n := count(item.get(field)))), None)

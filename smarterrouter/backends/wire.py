@@ -12,8 +12,8 @@ import contextlib
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -64,6 +64,10 @@ class Target(Struct, frozen=True):
     headers: Mapping[str, str]
 
 
+Begin = Callable[[aiohttp.ClientResponse], Awaitable[Blocks]]
+"""Reads a response until its answer has begun. Raises whatever the server says instead."""
+
+
 class Wire:
     """One connection pool. Opened on first use, closed with ``aclose``."""
 
@@ -76,23 +80,37 @@ class Wire:
         if self._session:
             await self._session.close()
 
-    @asynccontextmanager
-    async def stream(self, request: ChatRequest, target: Target) -> AsyncIterator[Blocks]:
+    def stream(self, request: ChatRequest, target: Target) -> AbstractAsyncContextManager[Blocks]:
         """An answer whose first event has come; see ``ports.Backend.stream``."""
-        limits = self._timeouts
+
+        async def begin(response: aiohttp.ClientResponse) -> Blocks:
+            first = await _opening(response, request, target)
+            return _blocks(response, first, target, self._timeouts.stall_s)
+
         url, data = f"{target.url}/{request.endpoint.value}", body(request, target.model)
+        return self.begun(url, data, target.who, target.headers, begin)
+
+    @asynccontextmanager
+    async def begun(
+        self, url: str, data: bytes, who: str, headers: Mapping[str, str], begin: Begin
+    ) -> AsyncIterator[Blocks]:
+        """What ``begin`` makes of the response; until then no more than ``first_byte_s`` may pass.
+
+        Leaving closes the response. Raises as ``post`` and ``begin`` do, and ``BackendTimeout``.
+        """
+        response: aiohttp.ClientResponse | None = None
+        limit_s = self._timeouts.first_byte_s
         try:
-            async with asyncio.timeout(limits.first_byte_s):
-                response = await self.post(url, data, target.who, target.headers)
-                first = await _opening(response, request, target)
-        except TimeoutError:
-            raise BackendTimeout(
-                f"{target.who} sent nothing for {limits.first_byte_s:g} s."
-            ) from None
-        try:
-            yield _blocks(response, first, target, limits.stall_s)
+            try:
+                async with asyncio.timeout(limit_s):
+                    response = await self.post(url, data, who, headers)
+                    blocks = await begin(response)
+            except TimeoutError:
+                raise BackendTimeout(f"{who} sent nothing for {limit_s:g} s.") from None
+            yield blocks
         finally:
-            response.close()
+            if response is not None:
+                response.close()
 
     async def post(
         self, url: str, data: bytes, who: str, headers: Mapping[str, str]
@@ -188,14 +206,9 @@ async def _opening(
             )
         return await _first_events(response.content, target)
     except aiohttp.SocketTimeoutError:
-        response.close()
         raise
     except aiohttp.ClientError as error:
-        response.close()
         raise BackendError(f"{target.who} broke off before its answer began.") from error
-    except BaseException:
-        response.close()
-        raise
 
 
 async def at_most(content: aiohttp.StreamReader, limit: int) -> bytes:

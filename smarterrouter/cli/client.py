@@ -30,7 +30,7 @@ def ask_daemon(
             "GET" if body is None else "POST",
             f"{address}{path}",
             json=body,
-            headers={"Authorization": f"Bearer {settings.own_key}"} if settings.own_key else {},
+            headers=settings.own_headers,
             timeout=DAEMON_TIMEOUT_S,
             trust_env=False,
             verify=not address.startswith("http://"),

@@ -52,7 +52,11 @@ def create_app(engine: Engine) -> ASGIApp:
             keys.caller(request.scope)
 
     rest = Litestar(
-        route_handlers=[*_listing_routes(engine), *_admin_routes(engine)],
+        route_handlers=[
+            *_listing_routes(engine),
+            *_explain_routes(engine),
+            *_record_routes(engine),
+        ],
         lifespan=[lifespan],
         before_request=knock,
         exception_handlers={
@@ -111,7 +115,7 @@ def _listing_routes(engine: Engine) -> list[Any]:
     return [health, models, model]
 
 
-def _admin_routes(engine: Engine) -> list[Any]:
+def _explain_routes(engine: Engine) -> list[Any]:
     @get("/admin/explain", sync_to_thread=False)
     def explain(
         prompt: FromQuery[str],
@@ -136,6 +140,10 @@ def _admin_routes(engine: Engine) -> list[Any]:
         )
         return {"schema": 1, "decision": engine.completions.decide(request).as_json()}
 
+    return [explain, explain_long]
+
+
+def _record_routes(engine: Engine) -> list[Any]:
     @get("/admin/decisions", sync_to_thread=False)
     def decisions(limit: FromQuery[int] = 50) -> dict[str, object]:
         kept = list(engine.completions.decisions)[-max(1, limit) :]
@@ -143,35 +151,37 @@ def _admin_routes(engine: Engine) -> list[Any]:
 
     @get("/admin/decisions/{decision_id:str}", sync_to_thread=True)
     def decision(decision_id: FromPath[str]) -> dict[str, object]:
-        made_here = (one for one in list(engine.completions.decisions) if one.id == decision_id)
-        remembered = next(made_here, None)
-        try:
-            stored = engine.queries.decision(decision_id)
-        except Unavailable:
-            if remembered is None:
-                raise
-            stored = None
-        if stored is not None:
-            outcomes = [to_builtins(one) for one in stored.outcomes]
-            made = msgspec.json.decode(stored.decision)
-            return {
-                "schema": 1,
-                "decision": made,
-                "outcomes": outcomes,
-                "made_at": stored.made_at,
-                "prompt_sha256": stored.prompt_sha256,
-                "prompt": to_builtins(stored.prompt),
-            }
-        if remembered is not None:
-            return {"schema": 1, "decision": remembered.as_json(), "outcomes": []}
-        raise NotKept(f"No decision '{decision_id}' is kept.")
+        return {"schema": 1, **_kept(engine, decision_id)}
 
     @get("/admin/stats", sync_to_thread=True)
     def stats(since: FromQuery[float] = 0.0) -> dict[str, object]:
         figures = to_builtins(engine.queries.stats(since))
         return {"schema": 1, **figures, "store": asdict(engine.writer.counts)}
 
-    return [explain, explain_long, decisions, decision, stats]
+    return [decisions, decision, stats]
+
+
+def _kept(engine: Engine, name: str) -> dict[str, object]:
+    """A decision with what became of it; where that cannot be read, as it is remembered."""
+    made = (one for one in list(engine.completions.decisions) if one.id == name)
+    remembered = next(made, None)
+    try:
+        stored = engine.queries.decision(name)
+    except Unavailable:
+        if remembered is None:
+            raise
+        stored = None
+    if stored is not None:
+        return {
+            "decision": msgspec.json.decode(stored.decision),
+            "outcomes": to_builtins(stored.outcomes),
+            "made_at": stored.made_at,
+            "prompt_sha256": stored.prompt_sha256,
+            "prompt": to_builtins(stored.prompt),
+        }
+    if remembered is None:
+        raise NotKept(f"No decision '{name}' is kept.")
+    return {"decision": remembered.as_json(), "outcomes": []}
 
 
 class Question(Struct, forbid_unknown_fields=True):

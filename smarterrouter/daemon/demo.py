@@ -40,9 +40,8 @@ async def show(address: str, settings: Settings) -> None:
         "max_tokens": 60,
         "temperature": 0,
     }
-    headers = {"Authorization": f"Bearer {settings.own_key}"} if settings.own_key else {}
     async with httpx.AsyncClient(
-        base_url=address, headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=False
+        base_url=address, headers=settings.own_headers, timeout=ANSWER_TIMEOUT_S, trust_env=False
     ) as client:
         answer = await client.post("/v1/chat/completions", json=body)
         if answer.status_code != 200:

@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from smarterrouter.backends.control import ServerOptions
 from smarterrouter.backends.llamacpp import LlamaCppBackend, LlamaCppOptions
 from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
 from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
-from smarterrouter.backends.openai import OpenAIBackend, OpenAIOptions
+from smarterrouter.backends.openai import OpenAIBackend
 from smarterrouter.backends.wire import Timeouts
 from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.decode import decode
@@ -140,7 +141,7 @@ class OpenAISite(Site):
         await self.up.start()
 
     def backend(self, prefix: str) -> Backend:
-        return OpenAIBackend(OpenAIOptions("b", self.up.url, "secret", prefix), TIMEOUTS)
+        return OpenAIBackend(ServerOptions("b", self.up.url, "secret", prefix), TIMEOUTS)
 
     async def generating(self) -> bool:
         return not self.up.requests[-1].ended.is_set()
@@ -568,7 +569,7 @@ async def test_closing_what_was_never_used_is_no_trouble(site: Site) -> None:
 
 async def test_a_connection_closed_behind_our_back_costs_a_second_try_and_not_the_answer() -> None:
     async with Upstream(Stream(), Refuse(), Stream()) as up:
-        backend = OpenAIBackend(OpenAIOptions("b", up.url), TIMEOUTS)
+        backend = OpenAIBackend(ServerOptions("b", up.url), TIMEOUTS)
         [model] = await backend.models()
         assert await blocks(backend, model)
         assert collected(await blocks(backend, model))["choices"][0]["message"]["content"]
@@ -578,7 +579,7 @@ async def test_a_connection_closed_behind_our_back_costs_a_second_try_and_not_th
 
 async def test_a_server_that_always_hangs_up_is_asked_no_more_than_twice() -> None:
     async with Upstream(Refuse()) as up:
-        backend = OpenAIBackend(OpenAIOptions("b", up.url), TIMEOUTS)
+        backend = OpenAIBackend(ServerOptions("b", up.url), TIMEOUTS)
         [model] = await backend.models()
         with pytest.raises(BackendError, match="without an answer"):
             await blocks(backend, model)

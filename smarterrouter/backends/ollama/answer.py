@@ -6,7 +6,6 @@ ends, or is silent for too long, before a line has said that it is done.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -38,11 +37,10 @@ class Answer:
         self._rest = b""
         self._problem: SmarterRouterError | None = None
 
-    async def opening(self, until: float) -> bytes:
-        """The first events. ``until`` (monotonic seconds) bounds a server that says nothing."""
+    async def opening(self) -> bytes:
+        """The first events; ``Wire.begun`` bounds a server that says nothing."""
         while not (block := await self._block()):
-            if time.monotonic() > until:
-                raise self._late()
+            pass
         self._begun = True
         limit_silence(self._response, self._timeouts.stall_s)
         return block

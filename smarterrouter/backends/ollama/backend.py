@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
-from smarterrouter.backends.control import Control
+from smarterrouter.backends.control import Control, ServerOptions
 from smarterrouter.backends.ollama import answer, asking, context, listing, telling
 from smarterrouter.backends.wire import Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest, Endpoint
@@ -41,14 +42,9 @@ CARDS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class OllamaOptions:
-    """``url`` as the user gave it. ``context`` is the default; a request may need a longer one."""
+class OllamaOptions(ServerOptions):
+    """``context`` is the default; a request may need a longer one."""
 
-    name: str
-    url: str
-    api_key: str | None = None
-    prefix: str = ""
-    node: str = "local"
     context: int = 8192
     load_timeout_s: float = 300.0
 
@@ -62,11 +58,10 @@ class OllamaBackend:
     def __init__(self, options: OllamaOptions, timeouts: Timeouts) -> None:
         self.name = options.name
         self.node = options.node
-        self.url = root_url(options.url)
+        self.url = options.root("/v1", "/api")
         self._options = options
         self._timeouts = timeouts
-        key = options.api_key
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = options.headers
         self._control = Control(self.url, self.name, self._headers)
         self._wire = Wire(timeouts)
         self._loads = Wire(replace(timeouts, first_byte_s=options.load_timeout_s))
@@ -124,7 +119,9 @@ class OllamaBackend:
         need = context.need_of(request, asked.uncounted_bytes, asked.wished)
         num_ctx = context.num_ctx(need, self._window(model))
         with self._using(model.ref, num_ctx):
-            async with self._begun(asked, num_ctx, request, model) as blocks:
+            url, data = f"{self.url}{asked.path}", asked.body(num_ctx)
+            begin = partial(self._begin, request, model)
+            async with self._wire.begun(url, data, self.name, self._headers, begin) as blocks:
                 yield blocks
 
     @contextmanager
@@ -146,23 +143,6 @@ class OllamaBackend:
         finally:
             self._in_use[name] -= 1
 
-    @asynccontextmanager
-    async def _begun(
-        self, asked: asking.Asked, num_ctx: int, request: ChatRequest, model: Model
-    ) -> AsyncIterator[Blocks]:
-        limit_s = self._timeouts.first_byte_s
-        until = time.monotonic() + limit_s
-        url, data = f"{self.url}{asked.path}", asked.body(num_ctx)
-        try:
-            response = await self._wire.post(url, data, self.name, self._headers)
-            try:
-                await answer.check(response, self.name, model.ref.name)
-                yield await self._blocks(response, request, model, until)
-            finally:
-                response.close()
-        except aiohttp.SocketTimeoutError:
-            raise BackendTimeout(f"{self.name} sent nothing for {limit_s:g} s.") from None
-
     def watch(self, lost: Lost) -> None:
         """Ollama tells of no eviction: ``Model.resident`` of a listing does."""
         self._lost = lost
@@ -172,10 +152,11 @@ class OllamaBackend:
         await self._loads.aclose()
         await self._wire.aclose()
 
-    async def _blocks(
-        self, response: aiohttp.ClientResponse, request: ChatRequest, model: Model, until: float
+    async def _begin(
+        self, request: ChatRequest, model: Model, response: aiohttp.ClientResponse
     ) -> Blocks:
-        """The answer, begun."""
+        """The answer, begun; see ``wire.Begin``."""
+        await answer.check(response, self.name, model.ref.name)
         if request.endpoint is Endpoint.EMBEDDINGS:
             packed = asking.base64_wanted(request)
             raw = await answer.body(response, self.name)
@@ -188,7 +169,7 @@ class OllamaBackend:
             usage=asking.usage_wanted(request),
         )
         telling_of = answer.Answer(response, teller, self.name, self._timeouts)
-        return telling_of.blocks(await telling_of.opening(until))
+        return telling_of.blocks(await telling_of.opening())
 
     def _window(self, model: Model) -> context.Window:
         resident = self._contexts.get(model.ref.name)
@@ -274,12 +255,6 @@ class OllamaBackend:
                 f"{self.name} at {self._control.shown}{path} does not answer as Ollama does. "
                 "Is that its address?"
             ) from error
-
-
-def root_url(url: str) -> str:
-    """The address that ``/api`` hangs below."""
-    url = url if "://" in url else f"http://{url}"
-    return url.rstrip("/").removesuffix("/v1").removesuffix("/api")
 
 
 async def _one(body: bytes) -> AsyncIterator[bytes]:

@@ -11,12 +11,12 @@ anything else chats, and the rest is uncertain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from smarterrouter.backends.control import count, text
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
 
 STATED = {
@@ -93,7 +93,7 @@ def card(answer: object) -> Card:
 def model(tag: Tag, shown: Card, backend: str, prefix: str, *, resident: bool) -> Model | None:
     """The model, or ``None`` if it can neither chat nor embed."""
     details, info = tag.details or Details(), shown.model_info or {}
-    architecture = _text(info.get("general.architecture")) or details.family or None
+    architecture = text(info.get("general.architecture")) or details.family or None
     has, uncertain = abilities(shown, architecture)
     if not has & ANSWERING:
         return None
@@ -103,9 +103,9 @@ def model(tag: Tag, shown: Card, backend: str, prefix: str, *, resident: bool) -
         capabilities=has,
         uncertain=uncertain,
         size_bytes=tag.size or None,
-        parameters=_count(info.get("general.parameter_count")),
+        parameters=count(info.get("general.parameter_count")),
         quantization=_known(details.quantization_level),
-        context_length=_count(info.get(f"{architecture}.context_length")),
+        context_length=count(info.get(f"{architecture}.context_length")),
         architecture=architecture,
         digest=tag.digest or None,
         resident=resident,
@@ -131,11 +131,3 @@ def footprint(one: Running) -> Footprint | None:
 
 def _known(level: str | None) -> str | None:
     return None if level in (None, "", "unknown") else level
-
-
-def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _text(value: Mapping[str, Any] | str | None) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions, root_url
+from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
 from smarterrouter.backends.wire import Timeouts
 from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.decode import decode
@@ -257,7 +257,7 @@ async def test_another_kind_of_server_is_told_apart(ollama: Ollama, backend: Oll
     "url", ["localhost:11434", "http://localhost:11434/", "http://localhost:11434/v1"]
 )
 def test_addresses_as_people_write_them(url: str) -> None:
-    assert root_url(url) == "http://localhost:11434"
+    assert OllamaBackend(OllamaOptions("o", url), TIMEOUTS).url == "http://localhost:11434"
 
 
 # --- answers ------------------------------------------------------------------------------------
