@@ -68,11 +68,18 @@ class Answer(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Walk:
-    """How far one request has come; whoever keeps its client company may read along."""
+    """How far one request has come; whoever keeps its client company may read along.
+
+    ``expected_wait_s`` is what the wait for the model being tried seemed when it began,
+    ``waited_s`` what all waits came to, ``loading_s`` the part of that spent loading.
+    """
 
     decision: RouteDecision | None = None
     trying: Candidate | None = None
     leased: bool = False
+    expected_wait_s: float = 0.0
+    waited_s: float = 0.0
+    loading_s: float = 0.0
     failures: list[tuple[Candidate, SmarterRouterError]] = field(default_factory=list)
 
 
@@ -121,8 +128,12 @@ class Completions:
             walk.trying, walk.leased, answered = candidate, False, False
             try:
                 model, backend = self._place(candidate)
-                async with self._leases.lease(candidate.ref, request.caller):
+                walk.expected_wait_s = self._standing(model).wait_s
+                need = backend.context_need(request, model)
+                async with self._leases.lease(candidate.ref, request.caller, need) as lease:
                     walk.leased = True
+                    walk.waited_s += lease.waited_s
+                    walk.loading_s += lease.loading_s
                     async with backend.stream(request, model) as blocks:
                         answered = True
                         yield Answer(decision, candidate, blocks)
@@ -151,12 +162,18 @@ class Completions:
         if walk.leased or model is None:
             return f"{walk.trying.model} is reading the prompt"
         standing = self._standing(model)
+        queue = f"about {standing.queue_s:.0f} s" if standing.queue_s >= 1.0 else "a moment"
         if standing.resident or standing.load_s is None:
-            return f"waiting for {model.id}"
+            return f"waiting for {model.id}, {queue}"
         seconds = f"about {max(1.0, standing.load_s):.0f} s"
         if not standing.loading:
-            return f"waiting for room for {model.id}, then {seconds} to load"
+            return f"waiting for room for {model.id}, {queue}, then {seconds} to load"
         return f"loading {model.id}, {seconds}"
+
+    def expected_wait_s(self, walk: Walk) -> float | None:
+        """How long the client will wait from now on; ``None`` when nobody can say."""
+        model = self.catalogue.by_ref(walk.trying.ref) if walk.trying else None
+        return self._standing(model).wait_s if model and not walk.leased else None
 
     def _by_name(self, name: str, seen: PromptFeatures) -> RouteDecision:
         """A real model was asked for; its homes are the candidates.

@@ -7,6 +7,7 @@
     │   └── Unsupported        400  unsupported: this backend cannot, another may
     ├── Unauthorized           401  invalid_api_key
     ├── ModelNotFound          404  model_not_found
+    ├── Conflict               409  conflict: not while things are as they are
     ├── PayloadTooLarge        413  request_too_large
     ├── Overloaded             429  overloaded          (may carry Retry-After)
     ├── BackendError           502  backend_error
@@ -86,6 +87,14 @@ class ModelNotFound(SmarterRouterError):
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
+
+
+class Conflict(SmarterRouterError):
+    """What was asked for cannot be done while things are as they are: a model is in use."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class PayloadTooLarge(SmarterRouterError):

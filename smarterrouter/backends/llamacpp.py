@@ -3,6 +3,9 @@
 In router mode its models can be loaded and unloaded, so memory can be managed; with one model
 there is nothing to manage. Which of the two it is, each listing says anew. A router loads a model
 by itself when somebody so much as asks for its ``/props``, unless told not to.
+
+What no answer tells is looked up where the server is on this machine: a model's proportions in its
+file, what it holds in RAM at its process.
 """
 
 from __future__ import annotations
@@ -11,17 +14,32 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from smarterrouter.backends.control import Control, ServerOptions
+from smarterrouter.backends.control import Control, ServerOptions, count
+from smarterrouter.backends.managed import cards, served
+from smarterrouter.backends.managed import layout as layouts
+from smarterrouter.backends.managed.child import resident_bytes
+from smarterrouter.backends.managed.folder import Entry, from_file
+from smarterrouter.backends.managed.presets import Preset, read_arguments
 from smarterrouter.backends.openai import capabilities
 from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
-from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
-from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.domain.devices import HOST, GpuDevice
+from smarterrouter.domain.models import (
+    Capability,
+    Footprint,
+    Model,
+    ModelRef,
+    Placement,
+    Placing,
+)
+from smarterrouter.domain.ports import ANYWHERE, Blocks, Lost
+from smarterrouter.domain.shape import Layout
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -42,6 +60,9 @@ LOADED = ("loaded", "sleeping")
 LAST = {"Connection": "close"}
 """A router closes a connection after what it handed on to a model, and does not say so."""
 
+THIS_NODE = "local"
+SILENT = Preset()
+
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppOptions(ServerOptions):
@@ -50,10 +71,25 @@ class LlamaCppOptions(ServerOptions):
     load_timeout_s: float = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of one model besides its listing: its flags, its file, its processes."""
+
+    flags: Preset = SILENT
+    entry: Entry | None = None
+    pids: tuple[int, ...] = ()
+    held: Footprint | None = None
+
+
 class LlamaCppBackend:
-    """See ``ports.Backend``."""
+    """See ``ports.Backend``.
+
+    Where a model lies is the server's choice. It is laid out for the kind of devices that
+    ``reach`` was last asked about, so that is to be asked first.
+    """
 
     kind = "llamacpp"
+    placing = Placing.SPREAD
 
     def __init__(self, options: LlamaCppOptions, timeouts: Timeouts) -> None:
         self.name = options.name
@@ -66,6 +102,10 @@ class LlamaCppBackend:
         self._control = Control(root, self.name, self._headers)
         self._wire = Wire(timeouts)
         self._props: dict[str, Mapping[str, Any]] = {}
+        self._seen: dict[str, layouts.Seen] = {}
+        self._meta: dict[str, Mapping[str, Any]] = {}
+        self._found: dict[str, Found] = {}
+        self._cards = False
         self._lost: Lost = lambda model, reason: None
 
     async def models(self) -> tuple[Model, ...]:
@@ -75,9 +115,35 @@ class LlamaCppBackend:
         self.capabilities = frozenset(manages)
         loaded = {str(item["id"]) for item in listed if not routed or _status(item) in LOADED}
         await self._learn(loaded, routed)
+        self._found = await self._look(listed, routed)
         return tuple(self._model(item, routed) for item in listed)
 
-    async def load(self, name: str) -> Footprint | None:
+    def reach(self, name: str, devices: Sequence[GpuDevice]) -> tuple[str, ...]:
+        """The cards that its flags name, else all; RAM where there is none, or it may use none."""
+        self._cards = any(device.vendor != HOST for device in devices)
+        return cards.reach_unasked(self._known(name).flags, devices)
+
+    def layout(self, name: str, context: int = 0) -> Layout | None:
+        known, seen = self._known(name), self._seen.get(name, layouts.Seen())
+        if known.entry is not None:
+            return layouts.served(known.entry, seen, cards=self._cards)
+        meta = self._meta.get(name, {})
+        if (size := count(meta.get("size"))) is None:
+            return None
+        return layouts.weighed(size, meta, known.flags, seen, cards=self._cards)
+
+    def context_need(self, request: ChatRequest, model: Model) -> int:
+        return 0
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        """As of the last listing, load or unload."""
+        return self._known(name).pids
+
+    async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
+        """The footprint of a model in RAM, where its process can be seen.
+
+        Of one on a card that would be another figure: it is to be measured there.
+        """
         if Capability.LOAD not in self.capabilities:
             return None
         if await self._item(name) is None:
@@ -100,8 +166,9 @@ class LlamaCppBackend:
             await asyncio.sleep(POLL_S)
         if item is None:
             raise BackendError(f"{self.name} no longer lists {name}.")
-        size = (item.get("meta") or {}).get("size")
-        return Footprint(int(size), "reported") if size else None
+        await self._ask(name, routed=True)  # its context may be of the server's choosing
+        self._found |= await self._look([item], routed=True)
+        return self._known(name).held
 
     async def unload(self, name: str) -> None:
         if Capability.UNLOAD not in self.capabilities:
@@ -110,8 +177,12 @@ class LlamaCppBackend:
         until = time.monotonic() + self._options.load_timeout_s
         while (item := await self._item(name)) is not None and _status(item) != "unloaded":
             if time.monotonic() > until:
-                raise BackendTimeout(f"{self.name} did not unload {name}.")
+                raise BackendTimeout(
+                    f"{self.name} did not unload {name} within {self._options.load_timeout_s:g} s, "
+                    "so it may hold its memory still. See the log of that llama-server."
+                )
             await asyncio.sleep(POLL_S)
+        self._found[name] = replace(self._known(name), pids=(), held=None)
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
@@ -181,10 +252,54 @@ class LlamaCppBackend:
                 "GET", "/props", params=params, headers=LAST, timeout=PROPS_TIMEOUT_S
             )
 
+    async def _look(self, listed: list[Mapping[str, Any]], routed: bool) -> dict[str, Found]:
+        """What the listing leaves out, and can be found on this machine."""
+        for item in listed:
+            name, meta, props = str(item["id"]), item.get("meta"), self._props.get(str(item["id"]))
+            if meta:
+                self._meta[name] = meta
+            if props:
+                self._seen[name] = layouts.Seen(count(props.get("total_slots")), _n_ctx(props))
+        return await asyncio.to_thread(self._finding, listed, routed)
+
+    def _finding(self, listed: list[Mapping[str, Any]], routed: bool) -> dict[str, Found]:
+        """Reads files and looks through processes: for a thread."""
+        port = served.port_here(self._control.url)
+        server = served.look(port) if port else None
+        return {
+            str(item["id"]): self._find(item, server) if routed else _alone(server)
+            for item in listed
+        }
+
+    def _find(self, item: Mapping[str, Any], server: served.Served | None) -> Found:
+        name, folder = str(item["id"]), server.folder if server else None
+        words = (item.get("status") or {}).get("args") or ()
+        flags = read_arguments([str(word) for word in words], folder)
+        pids = server.models.get(name, ()) if server else ()
+        held = resident_bytes(pids) if pids and served.lies_in_ram(pids) else None
+        return Found(
+            flags=flags,
+            entry=self._entry(name, flags),
+            pids=pids,
+            held=None if held is None else Footprint(held, "measured"),
+        )
+
+    def _entry(self, name: str, flags: Preset) -> Entry | None:
+        """The model's file, where it is on this machine."""
+        told = self._props.get(name, {}).get("model_path")
+        path = flags.model or (Path(told) if isinstance(told, str) else None)
+        if path is None or not path.is_absolute() or self.node != THIS_NODE:
+            return None
+        return from_file(name, path, flags, [])
+
+    def _known(self, name: str) -> Found:
+        return self._found.get(name, Found())
+
     def _model(self, item: Mapping[str, Any], routed: bool) -> Model:
         name = str(item["id"])
         meta = item.get("meta") or {}
         props = self._props.get(name, {})
+        known = self._known(name)
         has, uncertain = abilities(item, props)
         return Model(
             ref=ModelRef(self.name, name),
@@ -196,8 +311,9 @@ class LlamaCppBackend:
             quantization=meta.get("ftype"),
             context_length=meta.get("n_ctx_train"),
             resident=_status(item) in LOADED if routed else None,
-            served_context=props.get("default_generation_settings", {}).get("n_ctx")
-            or meta.get("n_ctx"),
+            held=known.held if routed and _status(item) in LOADED else None,
+            slots=count(props.get("total_slots")) or known.flags.parallel,
+            served_context=_n_ctx(props) or meta.get("n_ctx"),
         )
 
 
@@ -220,6 +336,16 @@ def abilities(
         uncertain -= {Capability.VISION}
         has |= {Capability.VISION} if seen.get("vision") else set()
     return has, uncertain
+
+
+def _alone(server: served.Served | None) -> Found:
+    """What a server with one model holds, that model holds."""
+    return Found(pids=(server.pid,) if server else ())
+
+
+def _n_ctx(props: Mapping[str, Any]) -> int | None:
+    settings = props.get("default_generation_settings")
+    return count(settings.get("n_ctx")) if isinstance(settings, dict) else None
 
 
 def _status(item: Mapping[str, Any]) -> str:

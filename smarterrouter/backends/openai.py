@@ -1,20 +1,30 @@
 """Any server that speaks OpenAI's protocol: vLLM, LM Studio, llama-swap, a cloud service.
 
-It manages its own memory, so nothing here loads or unloads. What its model list does not say
-stays unknown; capabilities it does not mention are uncertain, not absent.
+It manages its own memory: nothing here loads or unloads, and what its models hold is neither known
+nor counted. Only a limit to the requests that it is sent at once applies to it. What its model list
+does not say stays unknown; capabilities it does not mention are uncertain, not absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from smarterrouter.backends.control import Control, ServerOptions, count, text
 from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
-from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
-from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.domain.devices import GpuDevice
+from smarterrouter.domain.models import (
+    Capability,
+    Footprint,
+    Model,
+    ModelRef,
+    Placement,
+    Placing,
+)
+from smarterrouter.domain.ports import ANYWHERE, Blocks, Lost
+from smarterrouter.domain.shape import Layout
 from smarterrouter.errors import BackendError
 
 CONTEXT_FIELDS = ("max_model_len", "context_length", "loaded_context_length", "max_context_length")
@@ -24,6 +34,7 @@ class OpenAIBackend:
     """See ``ports.Backend``."""
 
     kind = "openai"
+    placing = Placing.SPREAD
     capabilities: frozenset[Capability] = frozenset()
 
     def __init__(self, options: ServerOptions, timeouts: Timeouts) -> None:
@@ -49,7 +60,19 @@ class OpenAIBackend:
     async def version(self) -> str | None:
         return None
 
-    async def load(self, name: str) -> Footprint | None:
+    def reach(self, name: str, devices: Sequence[GpuDevice]) -> tuple[str, ...]:
+        return ()
+
+    def layout(self, name: str, context: int = 0) -> Layout | None:
+        return None
+
+    def context_need(self, request: ChatRequest, model: Model) -> int:
+        return 0
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        return ()
+
+    async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
         return None
 
     async def unload(self, name: str) -> None:

@@ -63,6 +63,7 @@ def listed_engine(settings: Settings) -> Engine:
 
 
 async def _listed(engine: Engine) -> None:
+    await engine.look()
     await engine.catalogue.refresh()
     for backend in engine.backends.values():
         await backend.aclose()

@@ -85,6 +85,8 @@ class Account:
             status=status,
             duration_s=time.monotonic() - self._began,
             ttft_s=None if self._first is None else self._first - self._began,
+            queue_s=max(0.0, walk.waited_s - walk.loading_s),
+            load_s=walk.loading_s,
             prompt_tokens=_prompt_tokens(told),
             completion_tokens=_completion_tokens(told),
             error=self.error,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from smarterrouter.completion import Completions, Walk
-from smarterrouter.daemon.reply import Reply, header
+from smarterrouter.daemon.reply import Reply, header, waits
 from smarterrouter.domain import sse
 from smarterrouter.domain.ids import new_id
 
@@ -62,6 +62,8 @@ class Company:
     async def _speak(self) -> None:
         decision = self._walk.decision
         headers = [header("x-smarterrouter-decision", decision.id)] if decision else []
+        if expected := self._completions.expected_wait_s(self._walk):
+            headers.append(waits(expected))
         await self._reply.open_stream(headers)
         while True:
             await self._reply.block(self._say())

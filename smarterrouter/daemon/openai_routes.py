@@ -20,7 +20,7 @@ from smarterrouter.daemon.auth import Keys
 from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.company import Company, WaitPolicy
 from smarterrouter.daemon.decode import decode
-from smarterrouter.daemon.reply import Headers, Reply, header
+from smarterrouter.daemon.reply import Headers, Reply, header, waits
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.domain.ids import new_id
@@ -162,7 +162,7 @@ def _told(error: Exception) -> SmarterRouterError:
 
 async def _stream(answer: Answer, reply: Reply, account: Account) -> None:
     if not reply.begun:
-        await reply.open_stream(_headers(answer))
+        await reply.open_stream(_headers(answer, account.walk))
     async for block in answer.blocks:
         account.saw(block)
         await reply.block(block)
@@ -175,7 +175,7 @@ async def _collect(answer: Answer, reply: Reply, account: Account) -> None:
     else:
         body = await _collected(answer)
     account.saw(body)
-    await reply.json(200, body, _headers(answer))
+    await reply.json(200, body, _headers(answer, account.walk))
 
 
 async def _collected(answer: Answer) -> bytes:
@@ -194,8 +194,10 @@ async def _collected(answer: Answer) -> bytes:
         raise BackendError(f"{answer.candidate.model} sent chunks that do not add up.") from None
 
 
-def _headers(answer: Answer) -> Headers:
+def _headers(answer: Answer, walk: Walk) -> Headers:
+    expected = [waits(walk.expected_wait_s)] if walk.expected_wait_s else []
     return [
+        *expected,
         header("x-smarterrouter-model", answer.candidate.model),
         header("x-smarterrouter-backend", answer.candidate.ref.backend),
         header("x-smarterrouter-decision", answer.decision.id),

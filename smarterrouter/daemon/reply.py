@@ -17,6 +17,11 @@ def header(name: str, value: str) -> tuple[bytes, bytes]:
     return name.encode(), value.encode("ascii", "backslashreplace").translate(_NO_CONTROLS)
 
 
+def waits(seconds: float) -> tuple[bytes, bytes]:
+    """How long the wait for a model was expected to be."""
+    return header("x-smarterrouter-expected-wait", f"{seconds:.1f}")
+
+
 class Reply:
     """Either one JSON body, or a stream of SSE blocks."""
 

@@ -5,7 +5,8 @@ Decides nothing. Unknown is ``None`` and stays ``None``: nobody here guesses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from msgspec import Struct
@@ -42,7 +43,9 @@ class Model:
     ``context_length`` is what the model was trained for, ``served_context`` what one
     request may use as it is (or will be) loaded; both in tokens. ``uncertain`` holds the
     capabilities that nobody has stated or probed: the model may have them or not.
-    ``resident`` says whether it is loaded where its backend can tell, as of its last listing.
+    ``resident`` says whether it is loaded where its backend can tell, as of its last listing,
+    and ``held`` what it holds then. ``slots`` is how many requests it answers at once.
+    ``preload``: its backend is set to load it at start.
     """
 
     ref: ModelRef
@@ -57,6 +60,9 @@ class Model:
     digest: str | None = None
     uncertain: frozenset[Capability] = frozenset()
     resident: bool | None = None
+    held: Footprint | None = None
+    slots: int | None = None
+    preload: bool = False
 
     @property
     def usable_context(self) -> int | None:
@@ -75,9 +81,39 @@ class ModelProfile:
     ttft_s: float | None = None
 
 
+class Placing(StrEnum):
+    """Who decides on which cards a model lies, where there are several.
+
+    ``CHOSEN``: we do, one card or a split. ``ROOMIEST``: its backend takes the one card with the
+    most free memory, and all of them when that is too small. ``SPREAD``: always all of them.
+    """
+
+    CHOSEN = "chosen"
+    ROOMIEST = "roomiest"
+    SPREAD = "spread"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model is to be loaded: bytes by device id, empty where nobody counts them.
+
+    ``context`` is the tokens that one request needs at least; 0 is the usual.
+    """
+
+    share: Mapping[str, int] = field(default_factory=dict)
+    context: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes a loaded model holds, and how we know: measured, reported, estimated or default."""
+    """What a loaded model holds on devices, and how we know.
+
+    ``source`` is measured, reported, estimated or default. ``spilled_bytes`` lie in RAM although
+    they were meant for a card. ``context`` is the tokens that a request may use as it is loaded,
+    where a load can choose.
+    """
 
     bytes: int
     source: str
+    spilled_bytes: int = 0
+    context: int | None = None

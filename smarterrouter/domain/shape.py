@@ -37,3 +37,23 @@ class Shape:
     head_count: int
     state_bytes: int = 0
     repacked_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A model as it lies in memory when it is loaded in a certain way.
+
+    ``context`` is in tokens and shared by all ``parallel`` slots. ``cache_ram_bytes`` is the
+    prompt cache that its server may grow in RAM. ``on_gpu``: whether it would use a card.
+    """
+
+    shape: Shape
+    context: int
+    parallel: int = 1
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    batch: int = 2048
+    ubatch: int = 512
+    swa_full: bool = False
+    cache_ram_bytes: int = 0
+    on_gpu: bool = True

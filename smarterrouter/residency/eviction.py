@@ -1,52 +1,118 @@
 """Which idle models go when room is needed. Pure: all victims at once, or none.
 
-A resident that is in use, loading or pinned never reaches this module.
+A resident that is in use, loading or pinned never reaches this module. The strategies, each an
+order in which models are taken:
+
+- ``lru``: the least recently used first.
+- ``largest``: the one that frees the most of what is lacking first.
+- ``cost``: the one with the fewest seconds to bring back, weighted with how soon it will be asked
+  for, for each byte that it frees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
 
 from smarterrouter.domain.models import ModelRef
 from smarterrouter.residency.ledger import Share
 
+HORIZON_S = 600.0
+"""A model that is asked for this seldom is half as dear as one in constant use."""
 
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """An idle loaded model: what it would free, and when it was last used (clock seconds)."""
+
+class Strategy(StrEnum):
+    LRU = "lru"
+    LARGEST = "largest"
+    COST = "cost"
+
+
+class Resident(Struct, frozen=True):
+    """An idle loaded model: what it would free, and when it was last used (clock seconds).
+
+    ``regret_s`` is what its going is expected to cost: seconds to bring it back, weighted with
+    how soon it will be asked for.
+    """
 
     ref: ModelRef
     share: Share
     last_used: float
+    regret_s: float = 0.0
 
 
-def victims(lack: Mapping[str, int], idle: Sequence[Resident]) -> tuple[ModelRef, ...] | None:
-    """The least recently used models whose going frees ``lack`` bytes on each device.
+def regret_s(load_s: float, idle_s: float, gap_s: float | None) -> float:
+    """The seconds that a model's going is expected to cost.
 
-    1. Walk from the least recently used, taking whoever frees something still lacking.
-    2. Give back any taken model that the others make superfluous, most recently used first.
+    ``gap_s`` is how long it usually is from one request for it to the next. A model that has been
+    idle for longer than that is less likely to be asked for soon.
+    """
+    usual = HORIZON_S if gap_s is None else gap_s
+    return load_s * HORIZON_S / (HORIZON_S + max(usual, idle_s))
+
+
+def victims(
+    lack: Mapping[str, int], idle: Sequence[Resident], strategy: Strategy = Strategy.LRU
+) -> tuple[ModelRef, ...] | None:
+    """The models whose going frees ``lack`` bytes on each device.
+
+    1. Walk in the strategy's order, taking whoever frees something still lacking.
+    2. Give back any taken model that the others make superfluous, last in the order first.
     ``None`` when even all of them would not suffice: then nothing is evicted.
     """
+    missing = {device: need for device, need in lack.items() if need > 0}
+    if not missing:
+        return ()
     taken: list[Resident] = []
-    for resident in sorted(idle, key=lambda r: (r.last_used, r.ref)):
-        missing = _missing(lack, taken)
-        if not missing:
-            break
+    for resident in sorted(idle, key=_ORDERS[strategy](missing)):
         if any(resident.share.get(device, 0) > 0 for device in missing):
             taken.append(resident)
-    if _missing(lack, taken):
-        return None
-    for resident in reversed(tuple(taken)):
-        others = [other for other in taken if other is not resident]
-        if not _missing(lack, others):
-            taken = others
-    return tuple(resident.ref for resident in taken)
+            missing = _less(missing, resident.share)
+            if not missing:
+                return tuple(one.ref for one in _needed(lack, taken))
+    return None
 
 
-def _missing(lack: Mapping[str, int], taken: Sequence[Resident]) -> set[str]:
-    return {
-        device
+def _less(missing: Mapping[str, int], share: Share) -> dict[str, int]:
+    left = {device: need - share.get(device, 0) for device, need in missing.items()}
+    return {device: need for device, need in left.items() if need > 0}
+
+
+def _needed(lack: Mapping[str, int], taken: list[Resident]) -> list[Resident]:
+    spare = {
+        device: sum(one.share.get(device, 0) for one in taken) - need
         for device, need in lack.items()
-        if sum(resident.share.get(device, 0) for resident in taken) < need
     }
+    needed = list(taken)
+    for one in reversed(taken):
+        if all(one.share.get(device, 0) <= left for device, left in spare.items()):
+            needed.remove(one)
+            spare = {device: left - one.share.get(device, 0) for device, left in spare.items()}
+    return needed
+
+
+_Key = Callable[[Resident], tuple[float, ModelRef]]
+
+
+def _freed(resident: Resident, lack: Mapping[str, int]) -> int:
+    return sum(min(resident.share.get(device, 0), need) for device, need in lack.items())
+
+
+def _lru(lack: Mapping[str, int]) -> _Key:
+    return lambda one: (one.last_used, one.ref)
+
+
+def _largest(lack: Mapping[str, int]) -> _Key:
+    return lambda one: (-sum(one.share.get(device, 0) for device in lack), one.ref)
+
+
+def _cost(lack: Mapping[str, int]) -> _Key:
+    return lambda one: (one.regret_s / max(1, _freed(one, lack)), one.ref)
+
+
+_ORDERS: Mapping[Strategy, Callable[[Mapping[str, int]], _Key]] = {
+    Strategy.LRU: _lru,
+    Strategy.LARGEST: _largest,
+    Strategy.COST: _cost,
+}

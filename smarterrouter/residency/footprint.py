@@ -1,19 +1,31 @@
 """Estimates how much memory a model will take, before it has ever been loaded.
 
 Decides nothing about what is loaded, and gives way to any measurement. The terms follow how
-llama.cpp lays out its memory; the constants were fitted to its real processes (CPU, flash
-attention), which the sum met within a tenth.
+llama.cpp lays out its memory, and count what a process may grow to: buffers are taken whole,
+though their pages become resident only as prompts get long. What the sum meets is told in
+docs/benchmarks.md.
+
+Cards could not be measured: there the sum is what llama.cpp says it allocates, and
+`GPU_CONTEXT_BYTES` stands for what the driver and its libraries take besides.
 """
 
 from __future__ import annotations
 
 from smarterrouter.domain.models import Footprint
-from smarterrouter.domain.shape import Layer, Shape
+from smarterrouter.domain.shape import Layer, Layout, Shape
 
-# The program itself with its libraries, before any model.
-BASE_BYTES = 28_000_000
-# One token's text, merges and look-up tables in the tokenizer.
-_VOCABULARY_BYTES = 400
+# The program itself with its libraries, before any model: 16 MB of a llama-server alone, 32 MB in
+# the wheel's Python.
+BASE_BYTES = 24_000_000
+# What CUDA, cuBLAS and their work space hold on a card before any model; 300 to 500 MB are usual.
+# Not measured here.
+GPU_CONTEXT_BYTES = 400_000_000
+# How many states llama-server may keep of each slot, to go back to, of models that cannot forget
+# their last tokens. The managed backend allows no more; a llama-server does 32 by itself.
+CHECKPOINTS = 2
+# One token's text, its merges and look-up tables in the tokenizer: 170 without merges, 330 with
+# one merge for each token, 500 with two.
+_VOCABULARY_BYTES = 300
 # Cells and slots are dealt out in such blocks.
 _BLOCK = 256
 
@@ -31,85 +43,120 @@ _TYPE_BYTES = {
 }
 
 
-def estimate(
-    shape: Shape,
-    *,
-    context: int,
-    parallel: int,
-    cache_type_k: str = "f16",
-    cache_type_v: str = "f16",
-    batch: int = 2048,
-    ubatch: int = 512,
-    swa_full: bool = False,
-    on_cpu: bool = True,
-    base_bytes: int = BASE_BYTES,
-) -> Footprint:
-    """The memory of one loaded model: weights, cache, work space, tokenizer and program.
+def estimate(layout: Layout, *, embeds: bool = False, base_bytes: int = BASE_BYTES) -> Footprint:
+    """The memory of one loaded model, where it lies: on cards, or in RAM when it uses none.
 
-    ``context`` is in tokens and shared by all ``parallel`` slots, as llama-server's
-    ``--ctx-size`` is. ``on_cpu`` counts the second copy of some weights that only a CPU makes
-    (the first stays mapped, and gives way when memory is short). An unknown cache type counts
-    as f16, the largest in common use.
+    On cards: weights, cache, work space and what the cards' own libraries take. In RAM also the
+    rearranged copy of some weights (the first stays mapped, and gives way when memory is short),
+    what is kept of prompts, the tokenizer and the program. ``embeds``: it is served for its
+    embeddings, so that every token of a batch has an output.
     """
-    slot = slot_tokens(context, parallel)
-    ubatch = min(ubatch, batch, slot * parallel)
-    total = (
-        shape.weights_bytes
-        + (shape.repacked_bytes if on_cpu else 0)
-        + cache_bytes(
-            shape, slot, parallel, cache_type_k, cache_type_v, ubatch=ubatch, swa_full=swa_full
-        )
-        + compute_bytes(shape, slot, parallel, ubatch)
+    shape = layout.shape
+    total = shape.weights_bytes + cache_bytes(layout) + compute_bytes(layout, embeds=embeds)
+    if layout.on_gpu:
+        return Footprint(bytes=total + GPU_CONTEXT_BYTES, source="estimated")
+    total += (
+        shape.repacked_bytes
+        + output_bytes(layout, embeds=embeds)
+        + layout.cache_ram_bytes
+        + checkpoint_bytes(layout)
         + shape.vocab_size * _VOCABULARY_BYTES
         + base_bytes
     )
     return Footprint(bytes=total, source="estimated")
 
 
-def slot_tokens(context: int, parallel: int) -> int:
+def split_overhead_bytes(layout: Layout, *, embeds: bool = False) -> int:
+    """What each further card takes besides its share of a split model: work space and context.
+
+    With several cards llama.cpp may have four micro-batches on their way from card to card, and
+    then keeps their inputs, of which the mask is the large one, four times.
+    """
+    return compute_bytes(layout, embeds=embeds) + 3 * _mask_bytes(layout) + GPU_CONTEXT_BYTES
+
+
+def slot_tokens(layout: Layout) -> int:
     """How many tokens each slot holds: its share of the context, rounded up to whole blocks."""
-    return _rounded(_rounded(max(1, context)) // max(1, parallel))
+    return _rounded(_rounded(max(1, layout.context)) // _slots(layout))
 
 
-def cache_bytes(
-    shape: Shape,
-    slot: int,
-    parallel: int,
-    cache_type_k: str = "f16",
-    cache_type_v: str = "f16",
-    *,
-    ubatch: int = 512,
-    swa_full: bool = False,
-) -> int:
-    """Keys and values of all slots of ``slot`` tokens, and the state of recurrent layers."""
-    key = _TYPE_BYTES.get(cache_type_k, 2.0)
-    value = _TYPE_BYTES.get(cache_type_v, 2.0)
+def cache_bytes(layout: Layout) -> int:
+    """Keys and values of all slots, and the state of recurrent layers."""
     per_slot = sum(
-        _cells(layer, slot, ubatch, swa_full)
-        * layer.kv_heads
-        * (layer.key_length * key + layer.value_length * value)
-        for layer in shape.layers
+        _cells(layer, layout) * _token_bytes(layer, layout) for layer in layout.shape.layers
     )
-    return parallel * (int(per_slot) + shape.state_bytes)
+    return _slots(layout) * (int(per_slot) + layout.shape.state_bytes)
 
 
-def compute_bytes(shape: Shape, slot: int, parallel: int, ubatch: int) -> int:
-    """Work space: the activations of one micro-batch, its attention mask, and the logits.
+def compute_bytes(layout: Layout, *, embeds: bool = False) -> int:
+    """Work space: the activations of one micro-batch, its attention mask, and its logits.
 
     Of the activations three feed-forward rows and five embeddings are alive at a time, in
-    32-bit floats; the mask has 16 bits per token and cell.
+    32-bit floats. An encoder ends without logits.
     """
-    activations = 4 * ubatch * (3 * shape.feed_forward_length + 5 * shape.embedding_length)
-    mask = 2 * ubatch * slot
-    logits = 16 * parallel * shape.vocab_size
-    return activations + mask + logits
+    shape = layout.shape
+    row = 3 * shape.feed_forward_length + 5 * shape.embedding_length
+    logits = 0 if _encodes(shape) else _logits_bytes(layout, embeds)
+    return 4 * _micro_batch(layout) * row + _mask_bytes(layout) + logits
 
 
-def _cells(layer: Layer, slot: int, ubatch: int, swa_full: bool) -> int:
+def output_bytes(layout: Layout, *, embeds: bool = False) -> int:
+    """Where logits are put for the server, in RAM; an encoder has the room and leaves it empty.
+
+    Each slot's sampler holds some twelve bytes a token besides.
+    """
+    samplers = 12 * _slots(layout) * layout.shape.vocab_size
+    return _logits_bytes(layout, embeds or _encodes(layout.shape)) + samplers
+
+
+def checkpoint_bytes(layout: Layout) -> int:
+    """States to go back to: of layers with a window that much, and all of recurrent ones."""
+    slot = slot_tokens(layout)
+    windowed = sum(
+        min(slot, layer.window) * _token_bytes(layer, layout)
+        for layer in layout.shape.layers
+        if layer.window and not layout.swa_full
+    )
+    return CHECKPOINTS * _slots(layout) * (int(windowed) + layout.shape.state_bytes)
+
+
+def _logits_bytes(layout: Layout, every_token: bool) -> int:
+    """One row for each slot, or for each token of the largest batch."""
+    batch = min(layout.batch, slot_tokens(layout) * _slots(layout))
+    return 4 * layout.shape.vocab_size * (batch if every_token else _slots(layout))
+
+
+def _mask_bytes(layout: Layout) -> int:
+    """16 bits for each token of a micro-batch and each cell of its slot."""
+    return 2 * _micro_batch(layout) * slot_tokens(layout)
+
+
+def _micro_batch(layout: Layout) -> int:
+    return min(layout.ubatch, layout.batch, slot_tokens(layout) * _slots(layout))
+
+
+def _token_bytes(layer: Layer, layout: Layout) -> float:
+    """A token's key and value. An unknown type counts as f16, the largest in common use."""
+    key = layer.key_length * _TYPE_BYTES.get(layout.cache_type_k, 2.0)
+    value = layer.value_length * _TYPE_BYTES.get(layout.cache_type_v, 2.0)
+    return layer.kv_heads * (key + value)
+
+
+def _cells(layer: Layer, layout: Layout) -> int:
     """A layer with a window keeps only that, and the micro-batch which moves through it."""
-    if layer.window is None or swa_full:
+    slot = slot_tokens(layout)
+    if layer.window is None or layout.swa_full:
         return slot
-    return _rounded(min(slot, layer.window + ubatch))
+    return _rounded(min(slot, layer.window + _micro_batch(layout)))
+
+
+def _encodes(shape: Shape) -> bool:
+    """It keeps nothing of earlier tokens. What is known by its weights alone is no encoder."""
+    return not shape.layers and not shape.state_bytes and shape.feed_forward_length > 0
+
+
+def _slots(layout: Layout) -> int:
+    return max(1, layout.parallel)
 
 
 def _rounded(tokens: int) -> int:

@@ -6,7 +6,7 @@ own = residents + reservations and foreign = what others use. Bytes throughout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from smarterrouter.domain.models import ModelRef
@@ -24,12 +24,8 @@ class DeviceLimit:
     buffer_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Bytes set aside for one model."""
-
-    model: ModelRef
-    share: Share
+GONE = DeviceLimit(0, 0)
+"""The limit of a device that has disappeared: nothing new may go there."""
 
 
 class VramLedger:
@@ -38,27 +34,37 @@ class VramLedger:
     def __init__(self, limits: Mapping[str, DeviceLimit]) -> None:
         self.limits = dict(limits)
         self.foreign: dict[str, int] = dict.fromkeys(limits, 0)
-        self._held: dict[ModelRef, Reservation] = {}
+        self._held: dict[ModelRef, Share] = {}
+        self._own: dict[str, int] = {}
 
     def own(self, device: str) -> int:
         """Bytes of residents and reservations on the device."""
-        return sum(held.share.get(device, 0) for held in self._held.values())
+        return self._own.get(device, 0)
 
     def free(self, device: str) -> int:
         """Bytes a new reservation may take; negative when we hold more than allowed."""
-        limit = self.limits[device]
-        own = self.own(device)
-        unused = limit.total_bytes - limit.buffer_bytes - self.foreign[device] - own
-        return min(limit.budget_bytes - own, unused)
+        return self.ceiling(device) - self._own.get(device, 0)
 
     def ceiling(self, device: str) -> int:
         """Bytes that would be free if we held nothing."""
-        return self.free(device) + self.own(device)
+        limit = self.limits.get(device, GONE)
+        unused = limit.total_bytes - limit.buffer_bytes - self.foreign.get(device, 0)
+        return min(limit.budget_bytes, unused)
+
+    def over_budget(self, device: str) -> int:
+        """Bytes that we ourselves hold too much there, whatever others do."""
+        limit = self.limits.get(device)
+        return max(0, self.own(device) - limit.budget_bytes) if limit else 0
 
     def share_of(self, model: ModelRef) -> Share:
         """What the model holds; empty when it holds nothing."""
-        held = self._held.get(model)
-        return held.share if held else {}
+        return self._held.get(model, {})
+
+    def holders(self, device: str) -> Iterator[tuple[ModelRef, int]]:
+        """Everyone with bytes on the device."""
+        for model, share in self._held.items():
+            if held := share.get(device):
+                yield model, held
 
     def shortfall(self, share: Share) -> dict[str, int]:
         """Bytes missing by device before ``share`` could be reserved; empty when it fits."""
@@ -71,12 +77,25 @@ class VramLedger:
             raise ValueError(f"{model} already holds memory")
         if lack := self.shortfall(share):
             raise ValueError(f"{model} lacks {lack} bytes")
-        self._held[model] = Reservation(model, dict(share))
+        self.settle(model, share)
 
     def settle(self, model: ModelRef, share: Share) -> None:
-        """Record what a loaded model really holds, even if that is more than was planned."""
-        self._held[model] = Reservation(model, dict(share))
+        """Record what a model really holds, even if that is more than was planned."""
+        self.release(model)
+        self._held[model] = dict(share)
+        for device, count in share.items():
+            self._own[device] = self._own.get(device, 0) + count
 
     def release(self, model: ModelRef) -> None:
         """The model holds nothing any more."""
-        self._held.pop(model, None)
+        for device, count in self._held.pop(model, {}).items():
+            self._own[device] -= count
+
+    def observe(self, device: str, used: int, ours: int, perhaps_ours: int) -> None:
+        """What the device says is used, of which ``ours`` is ours for certain.
+
+        ``perhaps_ours`` belongs to models on their way in or out, so only bounds for what is
+        foreign follow from it: within them the last known figure stands.
+        """
+        low, high = max(0, used - ours - perhaps_ours), max(0, used - ours)
+        self.foreign[device] = min(max(self.foreign.get(device, 0), low), high)

@@ -4,43 +4,44 @@ Pure: each event is one method call that changes the state and returns the effec
 out (grant, refuse, start a load, start an unload). Nothing here awaits, reads a clock or
 touches a backend, so ``scheduler`` runs it for real and a simulation can run it on any clock.
 
-How a waiting request is served, oldest first:
+What one pass over the queue does:
 
-1. Its model is ready: granted, unless the model stands in the way of an older request that
-   has waited longer than ``patience_s``.
-2. Its model is loading or unloading: it waits; everyone waiting joins the same load.
-3. Its model failed to load a moment ago: refused with the reason, until the back-off is over.
-4. Its model can never fit: refused with the sizes.
-5. It fits now, and no older request is gathering room there: reserved, and the load starts.
-6. Enough idle models can go: all of them are unloaded, together.
-7. Otherwise nothing is evicted, and it waits for a lease to end.
+1. Whoever waits for a model that failed a moment ago, or can never fit, is refused.
+2. A model that somebody has waited for longer than ``patience_s`` gets no new use of whoever
+   stands in its way.
+3. Ready models are granted, each caller in turn, as many at once as the model answers.
+4. Models that are away are brought in, those waited for too long first. What fits is reserved and
+   loaded. Otherwise enough idle models go, all together, and no later one takes their room.
+   Otherwise nothing is evicted, and they wait for a lease to end.
+
+A model that is resident with too short a context is loaded anew as in 4 once it is idle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from smarterrouter.domain.models import ModelRef
-from smarterrouter.errors import InsufficientVram, Overloaded, SmarterRouterError
-from smarterrouter.residency.eviction import Resident, victims
-from smarterrouter.residency.ledger import Share, VramLedger
-from smarterrouter.residency.states import Move, Residency, advance
+from smarterrouter.domain.models import ModelRef, Placement
+from smarterrouter.errors import (
+    Conflict,
+    InsufficientVram,
+    Overloaded,
+    SmarterRouterError,
+    Unavailable,
+)
+from smarterrouter.residency.demand import Conduct, Demand
+from smarterrouter.residency.eviction import Resident
+from smarterrouter.residency.ledger import GONE, DeviceLimit, Share, VramLedger
+from smarterrouter.residency.line import Line, Ticket
+from smarterrouter.residency.room import Rooms, Rules, Way
+from smarterrouter.residency.seat import Seat, average
+from smarterrouter.residency.states import Move, Residency
 
-FIRST_BACKOFF_S = 5.0
-LONGEST_BACKOFF_S = 300.0
-BUSY_BACKOFF_S = 1.0
-
-
-class Ticket(Struct, frozen=True):
-    """One request's place in the queue. ``since`` is when it came, in clock seconds."""
-
-    id: int
-    model: ModelRef
-    caller: str
-    since: float
+LEAST_RETRY_S = 1.0
+USUAL_SERVICE_S = 5.0
 
 
 class Grant(Struct, frozen=True):
@@ -54,10 +55,13 @@ class Refuse(Struct, frozen=True):
 
 class StartLoad(Struct, frozen=True):
     model: ModelRef
+    placement: Placement
+    why: str
 
 
 class StartUnload(Struct, frozen=True):
     model: ModelRef
+    why: str
 
 
 Effect = Grant | Refuse | StartLoad | StartUnload
@@ -65,165 +69,274 @@ Effect = Grant | Refuse | StartLoad | StartUnload
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``queue_size`` requests may wait at once; ``patience_s`` as in rule 1 above."""
+    """``queue_size`` requests may wait at once, each for ``wait_s`` at most; ``patience_s`` as in
+    rule 2 above."""
 
     queue_size: int = 256
     patience_s: float = 30.0
+    wait_s: float = 600.0
 
 
-@dataclass(slots=True)
-class Seat:
-    """What the planner knows of one model."""
+class Held(Struct, frozen=True):
+    """What a loaded model was seen to hold. ``share`` is empty where nobody counts devices."""
 
-    state: Residency = Residency.UNLOADED
-    leases: int = 0
-    last_used: float = 0.0
-    since: float = 0.0
-    failures: int = 0
-    failed_at: float = 0.0
-    failure: SmarterRouterError | None = None
+    share: Share
+    source: str
+    context: int | None = None
+    reported: int | None = None
 
-    def move(self, move: Move, now: float) -> None:
-        self.state = advance(self.state, move)
-        self.since = now
 
-    @property
-    def ready(self) -> bool:
-        return self.state is Residency.READY
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a device said. ``ours`` is the part of ``used_bytes`` that certain models were seen to
+    hold; a device that has gone has no total."""
 
-    @property
-    def retry_at(self) -> float:
-        """When a failed model may be tried again: 5 s, doubling up to 5 minutes.
-
-        A backend that was merely busy says itself how long, else a second.
-        """
-        if isinstance(self.failure, Overloaded):
-            return self.failed_at + (self.failure.retry_after_s or BUSY_BACKOFF_S)
-        return self.failed_at + min(FIRST_BACKOFF_S * 2.0 ** (self.failures - 1), LONGEST_BACKOFF_S)
+    total_bytes: int | None
+    used_bytes: int | None
+    ours: Mapping[ModelRef, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Round:
-    """One pass over the queue: what it decided, and who may no longer start what."""
+    """One pass: what it decided, which devices are spoken for, and who gets no new use."""
 
     effects: list[Effect] = field(default_factory=list)
     claimed: set[str] = field(default_factory=set)
     barred: set[ModelRef] = field(default_factory=set)
-    waiting: list[Ticket] = field(default_factory=list)
+    impatient: list[ModelRef] = field(default_factory=list)
 
 
 class Planner:
     """All residency state, and the only code that changes it.
 
-    ``footprint`` tells what a model will hold when loaded, by device; ``None`` means its
-    backend manages its own memory, and the model counts as always ready.
+    ``demand`` tells what a model will take when loaded with so many tokens of context; ``None``
+    means its backend manages its own memory, and the model counts as always ready.
     """
 
     def __init__(
         self,
         ledger: VramLedger,
-        footprint: Callable[[ModelRef], Share | None],
+        demand: Callable[[ModelRef, int], Demand | None],
         limits: Limits | None = None,
+        rules: Rules | None = None,
+        conduct: Callable[[ModelRef], Conduct] = lambda ref: Conduct(),
     ) -> None:
         self.ledger = ledger
         self.limits = limits or Limits()
         self.seats: dict[ModelRef, Seat] = {}
-        self.waiting: list[Ticket] = []
-        self._footprint = footprint
+        self.line = Line()
+        self._demand = demand
+        self._conduct = conduct
+        self._rooms = Rooms(ledger, self.seats, rules)
+        self._bars: dict[ModelRef, Way] = {}
+        self._made_way: dict[ModelRef, tuple[ModelRef, ...]] = {}
 
-    # events
+    # what requests do
 
     def request(self, ticket: Ticket) -> list[Effect]:
         """Somebody wants the model."""
-        seat = self._seat(ticket.model)
-        if not self.waiting and seat.ready:
+        model = ticket.model
+        seat = self.seats.get(model) or self._seat(model)
+        seat.asked(ticket.since)
+        if not self.line and seat.ready and seat.has_slot and seat.suffices(ticket.context):
             seat.leases += 1
+            self.line.pass_through(ticket.caller)
             return [Grant(ticket)]
-        full = len(self.waiting) >= self.limits.queue_size
-        if full and not seat.ready:
-            return [Refuse(ticket, self._queue_full())]
-        self.waiting.append(ticket)
+        full = len(self.line) >= self.limits.queue_size
+        if full and not (seat.ready and seat.has_slot):
+            return [Refuse(ticket, self._queue_full(model, ticket.since))]
+        self.line.add(ticket)
         effects = self._plan(ticket.since)
-        if full and ticket in self.waiting:  # its model is ready, but older requests go first
-            self.waiting.remove(ticket)
-            effects.append(Refuse(ticket, self._queue_full()))
+        if full and self.line.leave(ticket):  # its model is ready, but others go first
+            effects.append(Refuse(ticket, self._queue_full(model, ticket.since)))
         return effects
 
     def leave(self, ticket: Ticket, now: float) -> list[Effect]:
         """The waiter has hung up. A load already under way is finished: it was paid for."""
-        self.waiting = [other for other in self.waiting if other.id != ticket.id]
+        self.line.leave(ticket)
         return self._plan(now)
 
-    def release(self, model: ModelRef, now: float) -> list[Effect]:
-        """A lease has ended."""
-        seat = self._seat(model)
+    def release(
+        self, model: ModelRef, now: float, held_s: float | None = None, *, by_hand: bool = False
+    ) -> list[Effect]:
+        """A lease has ended, after ``held_s``. What was loaded ``by_hand`` stays, though idle."""
+        seat = self.seats[model]
         seat.leases -= 1
         seat.last_used = now
-        planned = self._plan(now) if self.waiting else []
-        return planned + self._back_within_budget(now)
+        if held_s is not None:
+            seat.service_s = average(seat.service_s, held_s)
+        effects = self._plan(now) if self.line else []
+        if seat.counted:
+            effects += self._shed(now)
+            if seat.conduct.keep_alive_s == 0.0 and not by_hand:
+                effects += self._let_go(model, seat, now)
+        return effects
 
-    def loaded(self, model: ModelRef, held: Share | None, now: float) -> list[Effect]:
+    # what backends do
+
+    def loaded(self, model: ModelRef, held: Held | None, now: float) -> list[Effect]:
         """A load has succeeded; ``held`` is what it was seen to hold, if it was seen.
 
         Whoever waited for it is served first, so that nobody can evict it before its first use.
         """
         seat = self._seat(model)
+        seat.last_load_s = now - seat.since
+        seat.load_s = average(seat.load_s, seat.last_load_s)
         seat.move(Move.LOADED, now)
-        seat.failures, seat.failure, seat.last_used = 0, None, now
-        self.ledger.settle(model, held or self.ledger.share_of(model))
-        served = self._take_waiting(model)
-        seat.leases += len(served)
-        grants: list[Effect] = [Grant(ticket) for ticket in served]
-        return grants + self._plan(now) + self._back_within_budget(now)
+        seat.well(now)
+        seat.conduct = self._conduct(model)
+        self._made_way.pop(model, None)
+        if held is not None:
+            self._settle(model, seat, held)
+        if seat.context is not None:  # a load can do no more: asking again would go on for ever
+            seat.context = max(seat.context, seat.loading_for)
+        turn = _Round()
+        self._grant(model, turn)
+        return turn.effects + self._plan(now) + self._shed(now)
 
     def load_failed(self, model: ModelRef, error: SmarterRouterError, now: float) -> list[Effect]:
-        """A load has failed: every waiter gets the reason."""
+        """A load has failed: every waiter gets the reason, and who made way for it comes back.
+
+        A reload that its backend was too busy for has changed nothing.
+        """
         seat = self._seat(model)
+        if isinstance(error, Overloaded) and seat.held_before is not None:
+            return self._not_reloaded(model, seat, error, now)
         seat.move(Move.LOAD_FAILED, now)
-        seat.failures, seat.failure, seat.failed_at = seat.failures + 1, error, now
+        seat.failed(error, now)
+        seat.context = None
         self.ledger.release(model)
-        refusals: list[Effect] = [Refuse(ticket, error) for ticket in self._take_waiting(model)]
-        return refusals + self._plan(now)
+        effects = self._refuse_all(model, error) + self._plan(now)
+        for victim in reversed(self._made_way.pop(model, ())):
+            effects += self._bring_back(victim, model, now)
+        return effects
+
+    def _not_reloaded(
+        self, model: ModelRef, seat: Seat, error: SmarterRouterError, now: float
+    ) -> list[Effect]:
+        seat.move(Move.LOADED, now)
+        self.ledger.settle(model, seat.held_before or {})
+        effects: list[Effect] = []
+        for ticket in self.line.waiting_for(model):
+            if not seat.suffices(ticket.context):
+                self.line.leave(ticket)
+                effects.append(Refuse(ticket, error))
+        return effects + self._plan(now)
 
     def unloaded(self, model: ModelRef, now: float) -> list[Effect]:
         """An unload we started is done, and the memory is seen to be free."""
         seat = self._seat(model)
         if seat.state is Residency.UNLOADING:
             seat.move(Move.UNLOADED, now)
-            self.ledger.release(model)
+            self._forget(model, seat)
+        return self._plan(now)
+
+    def unload_failed(self, model: ModelRef, now: float) -> list[Effect]:
+        """Nobody knows what the model holds: its bytes stay taken until somebody does."""
+        seat = self._seat(model)
+        if seat.state is Residency.UNLOADING:
+            seat.move(Move.UNLOAD_FAILED, now)
+            seat.doubted(now)
         return self._plan(now)
 
     def lost(self, model: ModelRef, now: float) -> list[Effect]:
         """A ready model went away by itself. Its readers find out from their own streams."""
         seat = self._seat(model)
-        if seat.ready:
+        if seat.ready and seat.counted:
             seat.move(Move.LOST, now)
-            self.ledger.release(model)
+            self._forget(model, seat)
         return self._plan(now)
 
-    def seen(self, model: ModelRef, loaded: bool, since: float, now: float) -> list[Effect]:
+    def seen(
+        self, model: ModelRef, loaded: bool, since: float, now: float, held: Held | None = None
+    ) -> list[Effect]:
         """Its backend says whether the model is loaded, as it was at ``since`` or later.
 
         What has changed after that is known better here, and a load or an unload under way is
-        waited for.
+        waited for. ``held`` is what the backend says it holds.
         """
         seat = self._seat(model)
-        if seat.since > since:
+        if seat.since > since or not seat.counted:
             return []
-        if loaded and seat.state in (Residency.UNLOADED, Residency.FAILED):
+        if loaded and seat.away:
             seat.move(Move.ADOPT, now)
-            seat.failures, seat.failure, seat.last_used = 0, None, now
+            seat.well(now)
+            seat.conduct = self._conduct(model)
+            self.ledger.settle(model, {})
+        if loaded and seat.ready and held is not None and held.reported != seat.reported:
+            self._settle(model, seat, held)
             return self._plan(now)
-        if not loaded and seat.ready and not seat.leases:
-            return self.lost(model, now)
-        return []
+        if not loaded and not seat.leases:
+            return self._seen_away(model, seat, now)
+        return self._plan(now)
+
+    def holds(
+        self, model: ModelRef, share: Share, now: float, source: str | None = None
+    ) -> list[Effect]:
+        """A ready model was measured: what it has grown to is what it holds."""
+        seat = self._seat(model)
+        if not seat.ready or not seat.counted:
+            return []
+        seat.source = source or seat.source
+        if share == self.ledger.share_of(model):
+            return []
+        self.ledger.settle(model, share)
+        return self._shed(now)
+
+    def observe(self, readings: Mapping[str, Reading], now: float) -> list[Effect]:
+        """The devices were looked at."""
+        for device, reading in readings.items():
+            self._observe(device, reading)
+        return self._plan(now)
+
+    def refresh(self, model: ModelRef) -> Seat:
+        """Look anew at how the model is to be treated; its backend may have changed its mind."""
+        seat = self.seats.setdefault(model, Seat())
+        seat.conduct = self._conduct(model)
+        seat.counted = self._demand(model, 0) is not None
+        if not seat.counted and not seat.ready:
+            seat.state = Residency.READY
+            self._forget(model, seat)
+        return seat
+
+    def limit(self, device: str, limit: DeviceLimit | None) -> None:
+        """What we may use of a device; ``None`` when it has gone."""
+        self.ledger.limits[device] = limit or GONE
+
+    # what people do
+
+    def pin(self, model: ModelRef, pinned: bool, now: float) -> list[Effect]:
+        """A pinned model never goes to make room; it is loaded by asking for it."""
+        self._seat(model).pinned = pinned
+        return self._plan(now)
 
     def unload(self, model: ModelRef, now: float) -> list[Effect]:
-        """Somebody asks for an idle model to go. Nothing happens while it is in use."""
+        """Somebody asks for a model to go. Raises ``Conflict`` while that cannot be."""
         seat = self._seat(model)
-        if not seat.ready or seat.leases:
-            return []
-        return [self._start_unload(model, now)]
+        if not seat.counted:
+            raise Conflict(
+                f"{model} manages its own memory: smarterrouter neither loads nor unloads it."
+            )
+        if seat.pinned:
+            raise Conflict(f"{model} is pinned. Unpin it first: smarterrouter vram unpin {model}.")
+        if seat.leases:
+            raise Conflict(f"{model} is answering {seat.leases} request(s). Try again after that.")
+        if seat.state is Residency.LOADING:
+            raise Conflict(f"{model} is loading. Try again when it is loaded.")
+        unknown = seat.state is Residency.FAILED and self.ledger.share_of(model)
+        return [self._start_unload(model, "asked for", now)] if seat.ready or unknown else []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: waits that were too long, models that were idle for too long."""
+        effects: list[Effect] = []
+        for ticket in [one for one in self.line if now - one.since > self.limits.wait_s]:
+            self.line.leave(ticket)
+            effects.append(Refuse(ticket, self._waited_too_long(ticket, now)))
+        for model, seat in self.seats.items():
+            keep = seat.conduct.keep_alive_s
+            if keep > 0 and seat.ready and now - seat.last_used >= keep:
+                effects += self._let_go(model, seat, now)
+        return effects + self._plan(now)
 
     # questions
 
@@ -231,142 +344,267 @@ class Planner:
         """Where the model stands; a model that manages itself is always ready."""
         return self._seat(model).state
 
+    def seat(self, model: ModelRef) -> Seat:
+        """All that is known of the model. To be read only."""
+        return self._seat(model)
+
     def resident(self) -> dict[ModelRef, Residency]:
         """Every model that is loaded, or on its way in or out."""
-        away = (Residency.UNLOADED, Residency.FAILED)
-        return {ref: seat.state for ref, seat in self.seats.items() if seat.state not in away}
+        return {ref: seat.state for ref, seat in self.seats.items() if not seat.away}
 
-    def to_make_room(self, model: ModelRef) -> tuple[ModelRef, ...] | None:
-        """Who would have to go if the model were wanted now; ``None`` if nobody could."""
-        share = self._footprint(model)
-        if share is None or self.ledger.share_of(model):
+    def to_make_room(self, model: ModelRef, now: float) -> tuple[ModelRef, ...]:
+        """Who would have to go if the model were wanted now; nobody if that would not help."""
+        demand = self._demand(model, 0)
+        if demand is None or self.ledger.share_of(model):
             return ()
-        lack = self.ledger.shortfall(share)
-        return victims(lack, self._idle()) if lack else ()
+        way = self._rooms.way(model, demand, self._rooms.idle(now))
+        return way.going if way else ()
 
-    def too_large(self, model: ModelRef) -> str | None:
-        """Why the model would not fit even if nothing else were loaded; ``None`` when it would."""
-        for device, need in (self._footprint(model) or {}).items():
-            most = max(0, self.ledger.ceiling(device))
-            if need > most:
-                return f"needs {_gb(need)} and {device} has at most {_gb(most)} for models"
-        return None
+    def too_large(self, model: ModelRef, context: int = 0) -> str | None:
+        """Why the model would not fit even if all went that may; ``None`` when it would."""
+        demand = self._demand(model, context)
+        return None if demand is None else self._rooms.too_large(model, demand)
+
+    def expected_wait_s(self, model: ModelRef, now: float, load_s: float) -> tuple[float, float]:
+        """How long a new request would wait: for its turn, and for the load.
+
+        ``load_s`` is taken for a model that has never been loaded here.
+        """
+        seat = self._seat(model)
+        ahead = len(self.line.waiting_for(model))
+        before = ahead + (0 if seat.has_slot else seat.leases)
+        slots = seat.conduct.slots or max(1, before)
+        service = USUAL_SERVICE_S if seat.service_s is None else seat.service_s
+        turns = before / slots * service
+        if seat.ready:
+            return turns, 0.0
+        usual = seat.load_s if seat.load_s is not None else load_s
+        passed = now - seat.since if seat.state is Residency.LOADING else 0.0
+        return turns, max(0.0, usual - passed)
+
+    def planned_source(self, model: ModelRef, context: int) -> str:
+        """How we know what the model is expected to hold."""
+        demand = self._demand(model, context)
+        return demand.source if demand else "unknown"
 
     # the pass over the queue
 
     def _plan(self, now: float) -> list[Effect]:
-        if not self.waiting:
+        if not self.line:
+            self._bars.clear()
             return []
         turn = _Round()
-        for ticket in self.waiting:
-            self._serve(ticket, turn, now)
-        self.waiting = turn.waiting
+        for model in self.line.models:
+            self._refuse_hopeless(model, turn, now)
+        if self.line:
+            self._bar(turn, now)
+            for model in self.line.models:
+                self._grant(model, turn)
+            idle = self._idle(turn, now)
+            for model in dict.fromkeys([*turn.impatient, *self.line.models]):
+                if self._cold(model):
+                    self._bring_in(model, turn, idle, now)
         return turn.effects
 
-    def _serve(self, ticket: Ticket, turn: _Round, now: float) -> None:
-        seat = self._seat(ticket.model)
-        if seat.ready and ticket.model not in turn.barred:
+    def _refuse_hopeless(self, model: ModelRef, turn: _Round, now: float) -> None:
+        seat = self._seat(model)
+        if not (seat.away or seat.ready):
+            return
+        if seat.away and seat.failure is not None and now < seat.retry_at:
+            turn.effects += self._refuse_all(model, _again(model, seat, now))
+            return
+        for ticket in self.line.waiting_for(model):
+            if seat.ready and seat.suffices(ticket.context):
+                continue
+            lack = self.too_large(model, ticket.context)
+            if lack is None and seat.away:
+                return
+            if lack is not None:
+                self.line.leave(ticket)
+                turn.effects.append(Refuse(ticket, _never(model, lack)))
+
+    def _bar(self, turn: _Round, now: float) -> None:
+        """Rule 2. Only the first to lose patience on a device bars anyone there."""
+        since = {m: self.line.oldest(m) for m in self.line.models if self._cold(m)}
+        late = [model for model, began in since.items() if now - began > self.limits.patience_s]
+        turn.impatient = sorted(late, key=lambda model: since[model])
+        bars: dict[ModelRef, Way] = {}
+        for model in turn.impatient:
+            before = self._bars[model].going if model in self._bars else ()
+            way = self._rooms.in_the_way(model, self._wanted(model), before)
+            if all(set(way.share).isdisjoint(other.share) for other in bars.values()):
+                bars[model] = way
+                turn.barred |= set(way.going)
+        self._bars = bars
+
+    def _grant(self, model: ModelRef, turn: _Round) -> None:
+        """Rule 3, for one model."""
+        seat = self._seat(model)
+        if not seat.ready or model in turn.barred:
+            return
+        while seat.has_slot and (ticket := self.line.first(model)) is not None:
+            if not seat.suffices(ticket.context):
+                return
+            self.line.serve(ticket)
             seat.leases += 1
             turn.effects.append(Grant(ticket))
-            return
-        if seat.state in (Residency.UNLOADED, Residency.FAILED):
-            if error := self._hopeless(ticket.model, seat, now):
-                turn.effects.append(Refuse(ticket, error))
-                return
-            self._bring_in(ticket, seat, turn, now)
-        turn.waiting.append(ticket)
 
-    def _hopeless(self, model: ModelRef, seat: Seat, now: float) -> SmarterRouterError | None:
-        if seat.failure is not None and now < seat.retry_at:
-            wait = seat.retry_at - now
-            return type(seat.failure)(
-                f"{model.name} failed to load {now - seat.failed_at:.0f} s ago and is tried again "
-                f"in {wait:.0f} s. The reason was: {seat.failure.message}",
-                retry_after_s=wait,
-            )
-        if lack := self.too_large(model):
-            return InsufficientVram(
-                f"{model.name} {lack}. Use a smaller quantisation or context, or raise "
-                "ROUTER_VRAM_MAX_TOTAL_GB."
-            )
-        return None
+    def _bring_in(self, model: ModelRef, turn: _Round, idle: list[Resident], now: float) -> None:
+        """Rule 4, for one model."""
+        demand = self._wanted(model)
+        way = self._rooms.way(model, demand, idle, turn.claimed)
+        if way is None:
+            turn.claimed |= set(self._bars[model].share) if model in self._bars else set()
+        elif way.going or way.waits:
+            why = f"to make room for {model}, {self._since(model, now)}"
+            for ref in way.going:
+                turn.effects.append(self._start_unload(ref, why, now))
+            idle[:] = [one for one in idle if one.ref not in way.going]
+            self._made_way[model] = (*self._made_way.get(model, ()), *way.going)
+            turn.claimed |= set(way.share)
+        else:
+            turn.effects.append(self._start_load(model, way, self._since(model, now), now))
 
-    def _bring_in(self, ticket: Ticket, seat: Seat, turn: _Round, now: float) -> None:
-        share = self._footprint(ticket.model) or {}
-        claimed = not turn.claimed.isdisjoint(share)
-        lack = self.ledger.shortfall(share)
-        if not lack and not claimed:
-            self.ledger.reserve(ticket.model, share)
-            seat.move(Move.LOAD, now)
-            turn.effects.append(StartLoad(ticket.model))
-            return
-        if claimed:
-            return
-        coming = self._coming(lack)
-        going = victims({d: n - coming[d] for d, n in lack.items()}, self._idle())
-        if going is not None:
-            turn.effects += [self._start_unload(model, now) for model in going]
-        impatient = now - ticket.since > self.limits.patience_s
-        if going is not None or impatient:
-            turn.claimed |= set(share)
-        if impatient:
-            turn.barred |= self._in_the_way(lack)
-
-    def _coming(self, lack: Share) -> dict[str, int]:
-        """Bytes that unloads under way will free, by device."""
-        leaving = [ref for ref, seat in self.seats.items() if seat.state is Residency.UNLOADING]
-        return {d: sum(self.ledger.share_of(ref).get(d, 0) for ref in leaving) for d in lack}
-
-    def _in_the_way(self, lack: Share) -> set[ModelRef]:
-        """Ready models on the devices that are short: no new use of them for now."""
-        return {
-            ref
-            for ref, seat in self.seats.items()
-            if seat.ready and not self.ledger.share_of(ref).keys().isdisjoint(lack)
-        }
-
-    def _idle(self) -> list[Resident]:
+    def _idle(self, turn: _Round, now: float) -> list[Resident]:
+        """Who may go in this round: nobody that others wait for, unless it is barred."""
         return [
-            Resident(ref, self.ledger.share_of(ref), seat.last_used)
-            for ref, seat in self.seats.items()
-            if seat.ready and seat.leases == 0 and self.ledger.share_of(ref)
+            one
+            for one in self._rooms.idle(now)
+            if one.ref not in self.line or one.ref in turn.barred
         ]
 
-    def _back_within_budget(self, now: float) -> list[Effect]:
-        """A model turned out larger than reserved: idle ones go until the budget holds."""
-        lack = {d: -free for d in self.ledger.limits if (free := self.ledger.free(d)) < 0}
-        if not lack:
-            return []
-        coming = self._coming(lack)
-        still = {d: n - coming[d] for d, n in lack.items() if n > coming[d]}
-        return [self._start_unload(model, now) for model in victims(still, self._idle()) or ()]
+    def _cold(self, model: ModelRef) -> bool:
+        """Whether the model has to be loaded before whoever is next can be served."""
+        seat, ticket = self._seat(model), self.line.first(model)
+        if ticket is None:
+            return False
+        return seat.away or (seat.ready and not seat.leases and not seat.suffices(ticket.context))
 
-    def _start_unload(self, model: ModelRef, now: float) -> StartUnload:
+    def _wanted(self, model: ModelRef) -> Demand:
+        """What the model takes with a context that suffices for all who wait."""
+        return self._demand(model, self._context(model)) or Demand(0, "unknown")
+
+    def _context(self, model: ModelRef) -> int:
+        return max((ticket.context for ticket in self.line.waiting_for(model)), default=0)
+
+    # single moves
+
+    def _start_load(self, model: ModelRef, way: Way, why: str, now: float) -> StartLoad:
+        seat = self._seat(model)
+        seat.held_before = self.ledger.share_of(model) if seat.ready else None
+        seat.move(Move.RELOAD if seat.ready else Move.LOAD, now)
+        seat.loading_for = self._context(model)
+        self.ledger.settle(model, way.share)
+        return StartLoad(model, Placement(way.share, seat.loading_for), why)
+
+    def _start_unload(self, model: ModelRef, why: str, now: float) -> StartUnload:
         self._seat(model).move(Move.UNLOAD, now)
-        return StartUnload(model)
+        return StartUnload(model, why)
 
-    def _take_waiting(self, model: ModelRef) -> list[Ticket]:
-        """Take everyone who waits for the model out of the queue, oldest first."""
-        taken = [ticket for ticket in self.waiting if ticket.model == model]
-        self.waiting = [ticket for ticket in self.waiting if ticket.model != model]
-        return taken
+    def _let_go(self, model: ModelRef, seat: Seat, now: float) -> list[Effect]:
+        """Its keep-alive is over."""
+        if not seat.ready or seat.leases or seat.pinned or model in self.line:
+            return []
+        keep = seat.conduct.keep_alive_s
+        return [self._start_unload(model, f"idle, and its keep-alive is {keep:g} s", now)]
+
+    def _bring_back(self, model: ModelRef, failed: ModelRef, now: float) -> list[Effect]:
+        """The model made way for one that then failed to load."""
+        demand = self._demand(model, 0)
+        if demand is None or self._seat(model).state is not Residency.UNLOADED:
+            return []
+        way = self._rooms.way(model, demand, ())
+        if way is None or way.waits:
+            return []
+        return [self._start_load(model, way, f"brought back, since {failed} failed to load", now)]
+
+    def _shed(self, now: float) -> list[Effect]:
+        """A model turned out larger than reserved: idle ones go until the budget holds."""
+        if not any(self.ledger.over_budget(device) for device in self.ledger.limits):
+            return []
+        why = "more was held than the budget allows"
+        going = self._rooms.to_shed(self._rooms.idle(now))
+        return [self._start_unload(model, why, now) for model in going]
+
+    def _settle(self, model: ModelRef, seat: Seat, held: Held) -> None:
+        self.ledger.settle(model, held.share)
+        seat.source, seat.context, seat.reported = held.source, held.context, held.reported
+
+    def _forget(self, model: ModelRef, seat: Seat) -> None:
+        """The model holds nothing any more."""
+        self.ledger.release(model)
+        seat.context = seat.reported = seat.source = None
+
+    def _seen_away(self, model: ModelRef, seat: Seat, now: float) -> list[Effect]:
+        """It is not loaded; what a failed unload had left in doubt is free."""
+        if seat.ready or (seat.state is Residency.FAILED and self.ledger.share_of(model)):
+            seat.move(Move.LOST, now)
+            self._forget(model, seat)
+        return self._plan(now)
+
+    def _observe(self, device: str, reading: Reading) -> None:
+        if reading.used_bytes is None:
+            return
+        ours = perhaps = 0
+        for model, held in self.ledger.holders(device):
+            if model in reading.ours:
+                ours += reading.ours[model]
+            elif self.seats[model].ready:
+                ours += held
+            else:
+                perhaps += held
+        self.ledger.observe(device, reading.used_bytes, ours, perhaps)
+
+    def _refuse_all(self, model: ModelRef, error: SmarterRouterError) -> list[Effect]:
+        effects: list[Effect] = []
+        for ticket in self.line.waiting_for(model):
+            self.line.leave(ticket)
+            effects.append(Refuse(ticket, error))
+        return effects
 
     def _seat(self, model: ModelRef) -> Seat:
-        seat = self.seats.get(model)
-        if seat is None:
-            seat = self.seats[model] = Seat()
-        away = seat.state in (Residency.UNLOADED, Residency.FAILED)
-        if away and self._footprint(model) is None:
-            seat.state = advance(seat.state, Move.ADOPT)
-        return seat
+        return self.seats.get(model) or self.refresh(model)
 
-    def _queue_full(self) -> Overloaded:
+    # words
+
+    def _since(self, model: ModelRef, now: float) -> str:
+        if model not in self.line:
+            return "asked for"
+        waited = max(0.0, now - self.line.oldest(model))
+        count = len(self.line.waiting_for(model))
+        return f"{count} waiting for {waited:.1f} s"
+
+    def _retry_after_s(self, model: ModelRef, now: float) -> float:
+        return max(LEAST_RETRY_S, sum(self.expected_wait_s(model, now, USUAL_SERVICE_S)))
+
+    def _queue_full(self, model: ModelRef, now: float) -> Overloaded:
         return Overloaded(
-            f"{len(self.waiting)} requests are already waiting for a model. Try again in a "
+            f"{len(self.line)} requests are already waiting for a model. Try again in a "
             "moment, or raise ROUTER_QUEUE_SIZE.",
-            retry_after_s=5.0,
+            retry_after_s=self._retry_after_s(model, now),
+        )
+
+    def _waited_too_long(self, ticket: Ticket, now: float) -> Unavailable:
+        return Unavailable(
+            f"There was no room for {ticket.model.name} for {now - ticket.since:.0f} s. Others "
+            "were in use all that time. Try again, or raise ROUTER_QUEUE_WAIT_S.",
+            retry_after_s=self._retry_after_s(ticket.model, now),
         )
 
 
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+def _never(model: ModelRef, lack: str) -> InsufficientVram:
+    return InsufficientVram(
+        f"{model.name} {lack}. Use a smaller quantisation or context, or raise "
+        "ROUTER_VRAM_MAX_TOTAL_GB."
+    )
+
+
+def _again(model: ModelRef, seat: Seat, now: float) -> SmarterRouterError:
+    """The reason of a failure that is not over yet."""
+    assert seat.failure is not None
+    wait = seat.retry_at - now
+    return type(seat.failure)(
+        f"{model.name} failed to load {now - seat.failed_at:.0f} s ago and is tried again "
+        f"in {wait:.0f} s. The reason was: {seat.failure.message}",
+        retry_after_s=wait,
+    )

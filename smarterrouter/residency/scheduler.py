@@ -2,7 +2,7 @@
 
 Decides nothing. Every event enters the planner in one step without awaiting, so all residency
 state changes in the event loop's thread, one event after the other; slow work (a load, an
-unload) runs as a task beside it and comes back as an event.
+unload, a measurement) runs as a task beside it and comes back as an event.
 """
 
 from __future__ import annotations
@@ -10,73 +10,123 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from smarterrouter.domain.models import Footprint, ModelRef
+from smarterrouter.domain.models import Footprint, ModelRef, Placement
 from smarterrouter.domain.ports import Backend, Clock
-from smarterrouter.errors import BackendError, BadRequest, SmarterRouterError, Unavailable
+from smarterrouter.errors import (
+    BackendError,
+    BadRequest,
+    InsufficientVram,
+    SmarterRouterError,
+    Unavailable,
+)
+from smarterrouter.residency.history import History, Kind
 from smarterrouter.residency.ledger import Share
+from smarterrouter.residency.line import Ticket
 from smarterrouter.residency.planner import (
     Effect,
     Grant,
+    Held,
     Planner,
+    Reading,
     Refuse,
     StartLoad,
     StartUnload,
-    Ticket,
 )
+from smarterrouter.residency.room import gb
 from smarterrouter.residency.states import Residency
+from smarterrouter.residency.weighing import Devices, Used, at_once, difference
 
 log = logging.getLogger(__name__)
 
-Placement = Callable[[ModelRef, Footprint], Share]
-"""On which devices a footprint lies."""
+TICK_S = 1.0
+FREED_LIMIT_S = 5.0
+FREED_POLL_S = 0.2
+FREED_SHARE = 0.8
+"""An unload has shown on a device when it holds this part of the model's bytes less."""
+
+BY_HAND = "smarterrouter"
+"""The caller that loads models when nobody asks them anything."""
+
+Learn = Callable[[ModelRef, int, Held], None]
+"""Told what a model was seen to hold, with the context that it was loaded for."""
+
+
+class Unseen:
+    """Devices that nobody can look at; see ``weighing.Devices``."""
+
+    def busy(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def settled(self, devices: Collection[str]) -> Used:
+        return {}
+
+    async def used(self, devices: Collection[str]) -> Used:
+        return {}
+
+    async def of_processes(self, pids: Collection[int], devices: Collection[str]) -> Share:
+        return {}
 
 
 class HeldLease:
-    """One in-flight use of a model: entering waits until it is ready, leaving gives it back."""
+    """One in-flight use of a model: entering waits until it is ready, leaving gives it back.
 
-    __slots__ = ("_caller", "_scheduler", "model")
+    ``waited_s`` is how long entering took, ``loading_s`` the part of it that the model loaded.
+    """
 
-    def __init__(self, scheduler: Scheduler, model: ModelRef, caller: str) -> None:
+    __slots__ = ("_caller", "_context", "_scheduler", "_since", "loading_s", "model", "waited_s")
+
+    def __init__(self, scheduler: Scheduler, model: ModelRef, caller: str, context: int) -> None:
         self.model = model
+        self.waited_s = self.loading_s = 0.0
         self._scheduler = scheduler
         self._caller = caller
+        self._context = context
+        self._since = 0.0
 
     async def __aenter__(self) -> HeldLease:
-        await self._scheduler.admit(self.model, self._caller)
+        asked, granted = await self._scheduler.admit(self.model, self._caller, self._context)
+        self._since = granted
+        if granted > asked:
+            self.waited_s = granted - asked
+            self.loading_s = self._scheduler.loading_between(self.model, asked, granted)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._scheduler.release(self.model)
+        self._scheduler.release(self.model, self._since)
 
 
 class Scheduler:
-    """The one loop that owns residency. Use it as an async context manager.
-
-    ``load_seconds`` remembers how long each model took to load the last time.
-    """
+    """The one loop that owns residency. Use it as an async context manager."""
 
     def __init__(
         self,
         planner: Planner,
         backends: Mapping[str, Backend],
-        placement: Placement,
         clock: Clock,
+        devices: Devices | None = None,
+        learn: Learn = lambda model, context, held: None,
     ) -> None:
         self.planner = planner
-        self.load_seconds: dict[ModelRef, float] = {}
+        self.history = History()
         self._backends = backends
-        self._placement = placement
         self._clock = clock
+        self._devices = devices or Unseen()
+        self._learn = learn
         self._ids = itertools.count(1)
         self._futures: dict[int, asyncio.Future[None]] = {}
         self._work: set[asyncio.Task[None]] = set()
+        self._moving: set[ModelRef] = set()
+        self._leaving: dict[ModelRef, asyncio.Event] = {}
+        self._watchers: set[Callable[[], None]] = set()
         self._closing = False
 
     async def __aenter__(self) -> Scheduler:
         for backend in self._backends.values():
             backend.watch(self.lost)
+        self._start(self._keep_time(), "residency's time")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -88,18 +138,24 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    def lease(self, model: ModelRef, caller: str) -> HeldLease:
-        """Hold the model ready for the length of the block; see ``ports.Leases``."""
-        return HeldLease(self, model, caller)
+    # leases
 
-    async def admit(self, model: ModelRef, caller: str) -> None:
-        """Return once the model may be used. A waiter that is cancelled leaves the queue."""
+    def lease(self, model: ModelRef, caller: str, context: int = 0) -> HeldLease:
+        """Hold the model ready for the length of the block; see ``ports.Leases``."""
+        return HeldLease(self, model, caller, context)
+
+    async def admit(self, model: ModelRef, caller: str, context: int = 0) -> tuple[float, float]:
+        """Return once the model may be used: when it was asked for, and when it was granted.
+
+        A waiter that is cancelled leaves the queue.
+        """
         if self._closing:
             raise Unavailable("smarterrouter is shutting down.")
-        ticket = Ticket(next(self._ids), model, caller, self._clock.now())
+        asked = self._clock.now()
+        ticket = Ticket(next(self._ids), model, caller, asked, context)
         effects = self.planner.request(ticket)
-        if effects == [Grant(ticket)]:
-            return
+        if len(effects) == 1 and type(effects[0]) is Grant and effects[0].ticket is ticket:
+            return asked, asked
         future = asyncio.get_running_loop().create_future()
         self._futures[ticket.id] = future
         try:
@@ -110,34 +166,91 @@ class Scheduler:
             raise
         finally:
             del self._futures[ticket.id]
+        return asked, self._clock.now()
 
-    def release(self, model: ModelRef) -> None:
-        """The end of one use that ``admit`` granted."""
-        self._carry_out(self.planner.release(model, self._clock.now()))
+    def release(self, model: ModelRef, since: float, *, by_hand: bool = False) -> None:
+        """The end of one use that ``admit`` granted at ``since``."""
+        now = self._clock.now()
+        self._carry_out(self.planner.release(model, now, now - since, by_hand=by_hand))
+
+    def loading_between(self, model: ModelRef, begin: float, end: float) -> float:
+        """How many of these seconds the model was loading."""
+        seat = self.planner.seat(model)
+        took = seat.last_load_s or 0.0
+        return max(0.0, min(end, seat.since) - max(begin, seat.since - took))
+
+    # what people ask for
+
+    async def load(self, model: ModelRef) -> None:
+        """Have the model loaded, and stay. Raises as a lease does."""
+        _, since = await self.admit(model, BY_HAND)
+        self.release(model, since, by_hand=True)
+
+    async def unload(self, model: ModelRef) -> None:
+        """Have an idle model go, and return when it has. Raises ``Conflict`` where it cannot."""
+        self._carry_out(self.planner.unload(model, self._clock.now()))
+        if leaving := self._leaving.get(model):
+            await leaving.wait()
+        if self.planner.state(model) is Residency.FAILED:
+            raise BackendError(f"{model} could not be unloaded: the log says why.")
+
+    async def pin(self, model: ModelRef) -> None:
+        """Have the model loaded, and never go. Raises as a lease does; then it is not pinned."""
+        before = self.planner.seat(model).pinned
+        self._carry_out(self.planner.pin(model, True, self._clock.now()))
+        try:
+            await self.load(model)
+        except BaseException:
+            self._carry_out(self.planner.pin(model, before, self._clock.now()))
+            raise
+
+    def unpin(self, model: ModelRef) -> None:
+        """From now on the model may go."""
+        self._carry_out(self.planner.pin(model, False, self._clock.now()))
+
+    # what is noticed
 
     def lost(self, model: ModelRef, reason: str) -> None:
         """A backend noticed that a model went away by itself."""
         if not self._closing:
-            log.warning("%s is gone: %s", model, reason)
+            if self.planner.seat(model).ready:
+                log.warning("%s is gone: %s", model, reason)
+                self.history.add(Kind.LOST, model, reason.rstrip("."))
             self._carry_out(self.planner.lost(model, self._clock.now()))
 
-    def seen(self, model: ModelRef, loaded: bool, since: float) -> None:
+    def seen(self, model: ModelRef, loaded: bool, since: float, held: Held | None = None) -> None:
         """What a backend's own list says of the model; see ``Planner.seen``."""
+        if self._closing:
+            return
+        before = self.planner.state(model)
+        self._carry_out(self.planner.seen(model, loaded, since, self._clock.now(), held))
+        after = self.planner.seat(model)
+        if before is not Residency.READY and after.ready:
+            self.history.add(Kind.ADOPTED, model, "its backend lists it as loaded")
+        elif before is Residency.READY and after.state is Residency.UNLOADED:
+            self.history.add(Kind.LOST, model, "its backend no longer lists it as loaded")
+
+    def observe(self, readings: Mapping[str, Reading]) -> None:
+        """The devices were looked at."""
         if not self._closing:
-            self._carry_out(self.planner.seen(model, loaded, since, self._clock.now()))
+            self._carry_out(self.planner.observe(readings, self._clock.now()))
 
-    def unload(self, model: ModelRef) -> bool:
-        """Let an idle model go; false when it is in use or not loaded."""
-        effects = self.planner.unload(model, self._clock.now())
-        self._carry_out(effects)
-        return bool(effects)
+    def holds(self, model: ModelRef, share: Share) -> None:
+        """A loaded model was measured; see ``Planner.holds``."""
+        if not self._closing:
+            self._carry_out(self.planner.holds(model, share, self._clock.now()))
 
-    def loading_for_s(self, model: ModelRef) -> float | None:
-        """How long the model's load has been running; ``None`` when none is."""
-        seat = self.planner.seats.get(model)
-        if seat is None or seat.state is not Residency.LOADING:
-            return None
-        return self._clock.now() - seat.since
+    def watch(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Have ``told`` called after every change; the answer stops that."""
+        self._watchers.add(told)
+        return lambda: self._watchers.discard(told)
+
+    # effects
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._carry_out(self.planner.tick(self._clock.now()))
 
     def _abandon(self, ticket: Ticket, future: asyncio.Future[None]) -> None:
         now = self._clock.now()
@@ -156,10 +269,14 @@ class Scheduler:
                     future = self._futures[ticket.id]
                     if not future.done():
                         future.set_exception(error)
-                case StartLoad(model):
-                    self._start(self._load(model), f"load {model}")
-                case StartUnload(model):
-                    self._start(self._unload(model), f"unload {model}")
+                case StartLoad(model, placement, why):
+                    self._start(self._load(model, placement, why), f"load {model}")
+                case StartUnload(model, why):
+                    self._leaving[model] = asyncio.Event()
+                    self._start(self._unload(model, why), f"unload {model}")
+        if effects:
+            for told in tuple(self._watchers):
+                told()
 
     def _grant(self, ticket: Ticket) -> None:
         """Wake the waiter; if it was cancelled a moment ago, give its lease straight back."""
@@ -177,30 +294,111 @@ class Scheduler:
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
-    async def _load(self, model: ModelRef) -> None:
+    async def _load(self, model: ModelRef, placement: Placement, why: str) -> None:
         began = self._clock.now()
-        log.info("loading %s", model)
+        log.info("loading %s: %s", model, why)
+        source = self.planner.planned_source(model, placement.context)
         try:
-            footprint = await self._backends[model.backend].load(model.name)
-        except SmarterRouterError as error:
+            with self._on_the_move(model):
+                before = await self._devices.used(placement.share)
+                footprint = await self._backends[model.backend].load(model.name, placement)
+                if footprint is not None and footprint.spilled_bytes:
+                    await self._refuse_spilled(model, placement, footprint)
+                own = await self._own(model, placement.share)
+        except Exception as error:
+            self._load_failed(model, error, began)
+            return
+        now = self._clock.now()
+        held = at_once(placement.share, source, footprint, own)
+        self._learn(model, placement.context, held)
+        log.info("loaded %s in %.1f s", model, now - began)
+        self.history.add(Kind.LOAD, model, why, seconds=now - began, held=sum(held.share.values()))
+        self._carry_out(self.planner.loaded(model, held, now))
+        if held.source != "measured":
+            await self._correct(model, placement, held, before)
+
+    @contextmanager
+    def _on_the_move(self, model: ModelRef) -> Iterator[None]:
+        self._moving.add(model)
+        try:
+            with self._devices.busy():
+                yield
+        finally:
+            self._moving.discard(model)
+
+    async def _own(self, model: ModelRef, share: Share) -> Share:
+        pids = self._backends[model.backend].processes(model.name)
+        return await self._devices.of_processes(pids, share) if pids and share else {}
+
+    def _load_failed(self, model: ModelRef, error: Exception, began: float) -> None:
+        now = self._clock.now()
+        if isinstance(error, SmarterRouterError):
             log.warning("loading %s failed: %s", model, error.message)
             told = BackendError(error.message) if isinstance(error, BadRequest) else error
-            self._carry_out(self.planner.load_failed(model, told, self._clock.now()))
-        except Exception as error:
-            log.exception("loading %s failed", model)
+        else:
+            log.error("loading %s failed", model, exc_info=error)
             told = BackendError(f"{model.name} failed to load: {error}")
-            self._carry_out(self.planner.load_failed(model, told, self._clock.now()))
+        self.history.add(Kind.LOAD_FAILED, model, told.message.rstrip("."), seconds=now - began)
+        self._carry_out(self.planner.load_failed(model, told, now))
+
+    async def _refuse_spilled(
+        self, model: ModelRef, placement: Placement, footprint: Footprint
+    ) -> None:
+        """A model that lies in RAM in part counts as one that did not fit."""
+        whole = footprint.bytes + footprint.spilled_bytes
+        learned = Held({"": whole}, "reported", footprint.context)
+        self._learn(model, placement.context, learned)
+        await self._backends[model.backend].unload(model.name)
+        raise InsufficientVram(
+            f"{model.name} takes {gb(whole)}, and {model.backend} put "
+            f"{gb(footprint.spilled_bytes)} of it into RAM. It was unloaded again: use a smaller "
+            "quantisation or context."
+        )
+
+    async def _correct(
+        self, model: ModelRef, placement: Placement, held: Held, before: Used
+    ) -> None:
+        """See how much more the devices hold now, if nothing else has come or gone there."""
+        if not before or self._moving:
+            return
+        after = await self._devices.settled(placement.share)
+        share = difference(before, after, sum(held.share.values()))
+        if share is None or self._moving or not self.planner.seat(model).ready:
+            return
+        self._learn(model, placement.context, Held(share, "measured", held.context))
+        self._carry_out(self.planner.holds(model, share, self._clock.now(), "measured"))
+
+    async def _unload(self, model: ModelRef, why: str) -> None:
+        began, share = self._clock.now(), self.planner.ledger.share_of(model)
+        log.info("unloading %s: %s", model, why)
+        try:
+            with self._on_the_move(model):
+                before = await self._devices.used(share)
+                await self._backends[model.backend].unload(model.name)
+                await self._seen_free(share, before)
+        except Exception as error:
+            said = error.message if isinstance(error, SmarterRouterError) else repr(error)
+            log.error("unloading %s failed: %s", model, said)
+            self.history.add(Kind.UNLOAD_FAILED, model, f"{why}; {said.rstrip('.')}")
+            self._carry_out(self.planner.unload_failed(model, self._clock.now()))
         else:
             now = self._clock.now()
-            self.load_seconds[model] = now - began
-            log.info("loaded %s in %.1f s", model, now - began)
-            held = self._placement(model, footprint) if footprint else None
-            self._carry_out(self.planner.loaded(model, held, now))
+            self.history.add(Kind.UNLOAD, model, why, seconds=now - began, held=sum(share.values()))
+            self._carry_out(self.planner.unloaded(model, now))
+        finally:
+            if leaving := self._leaving.pop(model, None):
+                leaving.set()
 
-    async def _unload(self, model: ModelRef) -> None:
-        log.info("unloading %s", model)
-        try:
-            await self._backends[model.backend].unload(model.name)
-        except Exception:
-            log.exception("unloading %s failed", model)
-        self._carry_out(self.planner.unloaded(model, self._clock.now()))
+    async def _seen_free(self, share: Share, before: Used) -> None:
+        """Wait until the devices show it; after a while what they still show is foreign."""
+        until = self._clock.now() + FREED_LIMIT_S
+        waiting = {d: was for d, was in before.items() if was is not None and share.get(d)}
+        while waiting and self._clock.now() < until:
+            used = await self._devices.used(waiting)
+            waiting = {
+                device: was
+                for device, was in waiting.items()
+                if (now := used.get(device)) is not None and now > was - FREED_SHARE * share[device]
+            }
+            if waiting:
+                await asyncio.sleep(FREED_POLL_S)

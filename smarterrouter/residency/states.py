@@ -24,6 +24,8 @@ class Move(StrEnum):
     LOAD_FAILED = "load failed"
     UNLOAD = "unload"
     UNLOADED = "unloaded"
+    UNLOAD_FAILED = "unload failed"
+    RELOAD = "reload"
     LOST = "lost"
     ADOPT = "adopt"
 
@@ -35,10 +37,14 @@ TABLE: Mapping[tuple[Residency, Move], Residency] = MappingProxyType(
         (Residency.LOADING, Move.LOADED): Residency.READY,
         (Residency.LOADING, Move.LOAD_FAILED): Residency.FAILED,
         (Residency.READY, Move.UNLOAD): Residency.UNLOADING,
+        (Residency.READY, Move.RELOAD): Residency.LOADING,
         (Residency.READY, Move.LOST): Residency.UNLOADED,
         (Residency.UNLOADING, Move.UNLOADED): Residency.UNLOADED,
+        (Residency.UNLOADING, Move.UNLOAD_FAILED): Residency.FAILED,
         (Residency.FAILED, Move.LOAD): Residency.LOADING,
         (Residency.FAILED, Move.ADOPT): Residency.READY,
+        (Residency.FAILED, Move.UNLOAD): Residency.UNLOADING,
+        (Residency.FAILED, Move.LOST): Residency.UNLOADED,
     }
 )
 

@@ -52,6 +52,11 @@ class Standing(Struct, frozen=True):
     room_s: float = 0.0
     obstacle: str | None = None
 
+    @property
+    def wait_s(self) -> float:
+        """Until an answer could begin: the queue, and the load."""
+        return self.queue_s + (0.0 if self.resident else self.load_s or 0.0)
+
 
 def load_seconds(model: Model, profile: ModelProfile | None = None) -> float | None:
     """How long a load takes: measured, else from the file's size; ``None`` if that is unknown."""

@@ -83,10 +83,20 @@ def m0003_indexes(db: Database) -> None:
         db.table("outcomes").create_index([column])
 
 
+def m0004_footprints(db: Database) -> None:
+    """What loaded models were seen to hold."""
+    db.table("footprints").create(
+        {"name": str, "bytes": int, "source": str, "seen_at": float},
+        pk="name",
+        not_null={"bytes", "source", "seen_at"},
+    )
+
+
 STEPS: tuple[Step, ...] = (
     m0001_decisions_and_outcomes,
     m0002_answers_have_ids,
     m0003_indexes,
+    m0004_footprints,
 )
 LATEST = len(STEPS)
 

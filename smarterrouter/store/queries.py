@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from smarterrouter.domain.chat import Endpoint, Message
 from smarterrouter.domain.outcomes import Outcome, Status
+from smarterrouter.store import footprints
 from smarterrouter.store.database import open_to_read, unreadable
 from smarterrouter.store.decisions import OUTCOME
 
@@ -104,6 +105,11 @@ class Queries:
             asked = {"limit": max(0, limit), "model": model}
             rows = connection.execute(_LATEST, asked).fetchall()
             return tuple(_stored(connection, row) for row in rows)
+
+    def footprints(self) -> tuple[footprints.FootprintRecord, ...]:
+        """What models were seen to hold, at any time."""
+        with self._reading() as connection:
+            return () if connection is None else footprints.read(connection)
 
     def stats(self, since: float = 0.0) -> Stats:
         """What happened to the requests that began at ``since`` or later."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import pytest
 
 from smarterrouter.backends.control import ServerOptions
@@ -27,9 +30,16 @@ from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import Endpoint
-from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
+from smarterrouter.domain.devices import HOST, GpuDevice
+from smarterrouter.domain.models import Capability, Model, ModelRef, Placement, Placing
 from smarterrouter.domain.ports import Backend, Blocks
-from smarterrouter.errors import BackendError, BadRequest, ModelNotFound, Unavailable
+from smarterrouter.errors import (
+    BackendError,
+    BackendTimeout,
+    BadRequest,
+    ModelNotFound,
+    Unavailable,
+)
 from tests.support.children import child, children, peek
 from tests.support.llama_binary import NO_BINARY, RealRouter, find_llama_server
 from tests.support.llama_router import LlamaRouter, Router
@@ -47,6 +57,10 @@ from tests.support.upstream import (
 
 HELLO = [{"role": "user", "content": "Say hello."}]
 CHAT, EMBEDDING = frozenset({Capability.CHAT}), frozenset({Capability.EMBEDDING})
+RAM = GpuDevice("ram", "local", HOST, "host RAM", 64 << 30)
+CARDS = tuple(
+    GpuDevice(f"nvidia{i}", "local", "nvidia", "NVIDIA RTX 9", 24 << 30) for i in range(2)
+)
 TIMEOUTS = Timeouts(first_byte_s=20.0, stall_s=10.0)
 
 
@@ -59,7 +73,7 @@ class Site(ABC):
     ``chat``, ``endless`` and ``vectors`` are models by the backend's own name: one that begins
     its answer with ``says``, one that never ends and one that embeds. ``about`` gives each
     model's trained context, served context and capabilities. ``loads_by_itself`` says that a
-    request is enough to load its model.
+    request is enough to load its model, ``shows_processes`` that a loaded model's can be seen.
     """
 
     chat: str
@@ -69,6 +83,7 @@ class Site(ABC):
     about: ClassVar[Mapping[str, tuple[int | None, int | None, frozenset[Capability]]]]
     listing_needs_it_alive = True
     loads_by_itself = False
+    shows_processes = False
 
     def __init__(self, folder: Path, made_models: Path) -> None:
         self.folder = folder
@@ -175,6 +190,7 @@ class ManagedSite(Site):
         "vectors": (2048, 512, EMBEDDING),
     }
     listing_needs_it_alive = False
+    shows_processes = True
 
     async def start(self) -> None:
         self.models = self.folder / "models"
@@ -225,6 +241,7 @@ class LlamaCppSite(Site):
         "vectors": (None, None, EMBEDDING),
     }
     loads_by_itself = True
+    shows_processes = shutil.which("llama-server") is not None  # which the double's children are
     router_type: ClassVar[type[Router]] = LlamaRouter
 
     async def start(self) -> None:
@@ -261,6 +278,14 @@ class LlamaCppSite(Site):
     async def die(self) -> None:
         await self.router.stop()
 
+    async def restarted(self, change: tuple[str, str]) -> None:
+        """Start the router anew, with something else in its presets."""
+        await self.router.stop()
+        presets = self.router.presets
+        assert presets
+        presets.write_text(presets.read_text().replace(*change))
+        await self.router.start()
+
     async def stop(self) -> None:
         await self.router.stop()
         assert not children(self.folder)
@@ -270,6 +295,7 @@ class RealLlamaCppSite(LlamaCppSite):
     """The real binary."""
 
     router_type = RealRouter
+    shows_processes = True
 
 
 class OllamaSite(Site):
@@ -413,12 +439,78 @@ async def test_models_are_listed_with_what_is_known_of_them(site: Site, prefix: 
 async def test_loading_and_unloading_twice_changes_nothing(site: Site, backend: Backend) -> None:
     model = await ready(backend, site.chat)
     again = await asyncio.gather(backend.load(site.chat), backend.load(site.chat))
-    assert all((found is not None) == (Capability.LOAD in backend.capabilities) for found in again)
+    for held in again:
+        assert held is None or held.bytes > 0
+        assert held is None or Capability.LOAD in backend.capabilities
     assert await blocks(backend, model, max_tokens=4)
     await backend.unload(site.chat)
     await backend.unload(site.chat)
     await backend.load(site.chat)
     assert await blocks(backend, model, max_tokens=4)
+
+
+@pytest.mark.parametrize("devices", [(RAM,), (RAM, *CARDS)], ids=["without cards", "with cards"])
+async def test_a_model_lies_on_devices_of_its_node_if_anybody_can_tell(
+    site: Site, backend: Backend, devices: tuple[GpuDevice, ...]
+) -> None:
+    model = await ready(backend, site.chat)
+    reached = backend.reach(site.chat, devices)
+    assert set(reached) <= {device.id for device in devices}
+    assert len(set(reached)) == len(reached)
+    assert isinstance(backend.placing, Placing)
+    if Capability.LOAD not in backend.capabilities:
+        assert reached == ()
+    elif devices == (RAM,):
+        assert reached == ("ram",)
+    await backend.load(site.chat, Placement(dict.fromkeys(reached, 1 << 30)))
+    assert await blocks(backend, model, max_tokens=4)
+
+
+async def test_a_layout_tells_how_large_a_model_is_or_that_nobody_knows(
+    site: Site, backend: Backend
+) -> None:
+    model = await ready(backend, site.chat)
+    backend.reach(site.chat, (RAM,))
+    layout = backend.layout(site.chat, 1)
+    if Capability.LOAD not in backend.capabilities:
+        assert layout is None
+    if layout is not None:
+        assert 0 < layout.shape.weights_bytes <= (model.size_bytes or layout.shape.weights_bytes)
+        assert layout.context > 0
+        assert layout.parallel > 0
+    assert backend.layout("nobody") is None
+
+
+async def test_a_request_needs_context_only_where_a_load_can_choose_it(
+    site: Site, backend: Backend
+) -> None:
+    model = await ready(backend, site.chat)
+    need = backend.context_need(endless(model), model)
+    assert need >= 0
+    if Capability.LOAD not in backend.capabilities:
+        assert need == 0
+
+
+async def test_a_loaded_models_processes_are_told_where_they_can_be_seen(
+    site: Site, backend: Backend
+) -> None:
+    await ready(backend, site.chat)
+    pids = backend.processes(site.chat)
+    assert bool(pids) == site.shows_processes
+    assert all(psutil.Process(pid).memory_info().rss > 1e6 for pid in pids)
+    assert backend.processes("nobody") == ()
+    await backend.unload(site.chat)
+    assert backend.processes(site.chat) == ()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+async def test_a_model_tells_how_many_requests_it_answers_at_once_or_nothing(
+    site: Site, backend: Backend
+) -> None:
+    await ready(backend, site.chat)
+    for model in await backend.models():
+        assert model.slots is None or model.slots > 0
+        assert model.held is None or model.resident
 
 
 @pytest.mark.parametrize("prefix", ["", "home/"])
@@ -605,11 +697,103 @@ async def test_a_router_tells_more_of_a_model_once_it_is_loaded(routed: LlamaCpp
         before = {model.ref.name: model for model in await backend.models()}
         assert Capability.TOOLS in before["tiny-5m"].uncertain
         assert not any(model.resident for model in before.values())
-        footprint = await backend.load("tiny-5m")
+        held = await backend.load("tiny-5m")
         [after] = [model for model in await backend.models() if model.resident]
     assert (after.ref.name, after.uncertain) == ("tiny-5m", frozenset())
     assert (after.context_length, after.served_context) == (2048, 512)
-    assert footprint == Footprint(after.size_bytes or 0, "reported")
+    assert after.slots == 1
+    assert (after.held is None) == (held is None) == (not routed.shows_processes)
+
+
+async def test_a_router_on_this_machine_shows_what_a_model_holds_in_ram(
+    routed: LlamaCppSite,
+) -> None:
+    if not routed.shows_processes:
+        pytest.skip("the double's children are the wheel's, which do not show their names")
+    async with aclosing(routed.backend("")) as backend:
+        await backend.models()
+        held = await backend.load("tiny-5m")
+        assert backend.processes("tiny-5m") == (routed.router.process("tiny-5m").pid,)
+        assert backend.processes("endless-20m") == ()
+        await backend.load("endless-20m")
+        found = {model.ref.name: model for model in await backend.models()}
+    small, large = found["tiny-5m"], found["endless-20m"]
+    assert held
+    assert small.held
+    assert large.held
+    assert (held.source, small.held.source) == ("measured", "measured")
+    assert small.size_bytes
+    assert small.size_bytes < held.bytes < small.size_bytes + 150e6
+    assert large.held.bytes > small.held.bytes
+    assert found["vectors"].held is None
+
+
+async def test_a_routers_models_are_laid_out_before_they_are_loaded(routed: LlamaCppSite) -> None:
+    async with aclosing(routed.backend("")) as backend:
+        models = {model.ref.name: model for model in await backend.models()}
+        assert models["tiny-5m"].slots == 1
+        assert backend.reach("tiny-5m", (RAM,)) == ("ram",)
+        in_ram = backend.layout("tiny-5m")
+        assert backend.reach("tiny-5m", (RAM, *CARDS)) == ("nvidia0", "nvidia1")
+        on_card = backend.layout("tiny-5m")
+    assert in_ram
+    assert on_card
+    assert (in_ram.context, in_ram.parallel, in_ram.on_gpu) == (512, 1, False)
+    assert len(in_ram.shape.layers) > 0
+    assert on_card.on_gpu
+    assert replace(on_card, on_gpu=False) == in_ram
+    assert backend.placing is Placing.SPREAD
+
+
+async def test_of_a_router_whose_files_are_elsewhere_a_layout_is_known_once_it_is_loaded(
+    routed: LlamaCppSite,
+) -> None:
+    there = LlamaCppOptions("b", routed.router.url, "secret", node="attic")
+    async with aclosing(LlamaCppBackend(there, TIMEOUTS)) as backend:
+        await backend.models()
+        assert backend.layout("tiny-5m") is None
+        await backend.load("tiny-5m")
+        layout = backend.layout("tiny-5m")
+    assert layout
+    assert 5e6 < layout.shape.weights_bytes < 6e6
+    assert (layout.context, layout.shape.layers) == (512, ())
+
+
+async def test_the_context_that_a_router_chose_is_known_as_soon_as_its_model_is_loaded(
+    routed: LlamaCppSite,
+) -> None:
+    await routed.restarted(("ctx-size = 512\n", "ctx-size = 0\n"))
+    async with aclosing(routed.backend("")) as backend:
+        await backend.models()
+        backend.reach("tiny-5m", (RAM,))
+        before = backend.layout("tiny-5m")
+        await backend.load("tiny-5m")
+        after = backend.layout("tiny-5m")
+        await backend.unload("tiny-5m")
+        await backend.models()
+        assert backend.layout("tiny-5m") == after
+    assert before
+    assert after
+    assert (before.context, after.context) == (2048, 2048)
+
+
+async def test_an_unload_that_is_never_seen_to_be_done_is_told(routed: LlamaCppSite) -> None:
+    await routed.restarted(("stop-timeout = 1\n", "stop-timeout = 8\n"))
+    options = LlamaCppOptions("b", routed.router.url, "secret")
+    hasty = replace(options, load_timeout_s=0.3)
+    async with (
+        aclosing(LlamaCppBackend(options, TIMEOUTS)) as backend,
+        aclosing(LlamaCppBackend(hasty, TIMEOUTS)) as impatient,
+    ):
+        await ready(backend, "tiny-5m")
+        await impatient.models()
+        process = routed.router.process("tiny-5m")
+        process.suspend()
+        with pytest.raises(BackendTimeout, match=r"did not unload tiny-5m within 0\.3 s"):
+            await impatient.unload("tiny-5m")
+        process.resume()
+        await backend.unload("tiny-5m")
+        assert not process.is_running()
 
 
 async def test_listing_a_routers_models_loads_none_of_them(routed: LlamaCppSite) -> None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from smarterrouter.domain.chat import ChatRequest
-from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
-from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.domain.devices import GpuDevice
+from smarterrouter.domain.models import (
+    Capability,
+    Footprint,
+    Model,
+    ModelRef,
+    Placement,
+    Placing,
+)
+from smarterrouter.domain.ports import ANYWHERE, Blocks, Lost
+from smarterrouter.domain.shape import Layout
 from smarterrouter.errors import BackendError
 
 
@@ -18,6 +28,7 @@ class SlowBackend:
     kind = "fake"
     node = "local"
     capabilities = frozenset({Capability.LOAD, Capability.UNLOAD})
+    placing = Placing.CHOSEN
 
     def __init__(
         self, size_bytes: int = 10, load_s: float = 0.01, failure: Exception | None = None
@@ -35,10 +46,22 @@ class SlowBackend:
     async def models(self) -> tuple[Model, ...]:
         return ()
 
+    def reach(self, name: str, devices: Sequence[GpuDevice]) -> tuple[str, ...]:
+        return tuple(device.id for device in devices)
+
+    def layout(self, name: str, context: int = 0) -> Layout | None:
+        return None
+
+    def context_need(self, request: ChatRequest, model: Model) -> int:
+        return 0
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        return ()
+
     async def version(self) -> str | None:
         return None
 
-    async def load(self, name: str) -> Footprint | None:
+    async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
         self.loads.append(name)
         self.loading.set()
         await asyncio.sleep(self.load_s)

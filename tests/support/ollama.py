@@ -3,7 +3,7 @@
 Decides what is answered and when; asserts nothing. A model answers "Hello from NAME." word by
 word unless a step is played, and the scheduler behaves as its own module says:
 
-    async with Ollama(OllamaModel(name="a"), vram_total=16 * GIB) as ollama:
+    async with Ollama(OllamaModel(name="a"), vram_total=(24 * GIB, 8 * GIB)) as ollama:
         ollama.play(ErrorInStream(after=2), model="a:latest")
         ...  # talk to ollama.url
     assert ollama.loads == [Load("a:latest", 4096)]
@@ -137,6 +137,11 @@ class Ollama:
     @property
     def vram_used(self) -> int:
         return self.scheduler.vram_used
+
+    @property
+    def cards_used(self) -> tuple[int, ...]:
+        """What Ollama holds on each card."""
+        return self.scheduler.cards_used
 
     def loads_of(self, name: str) -> int:
         return sum(load.name == wire.full_name(name) for load in self.loads)

@@ -7,9 +7,12 @@ builds, 0.30 and later); knows nothing of HTTP. Its habits, each pinned in ``tes
 2. All others queue, first in first out; beyond ``max_queue`` they are refused.
 3. One at a time is taken from the queue and kept until its model is resident. It
    a. waits for its own model to go idle and leave, if that needs other options (a reload);
-   b. evicts while ``max_loaded`` models are resident, however small they are;
-   c. evicts while others are resident and its need exceeds 80 % of free memory;
-   d. loads whatever is left over into system memory, if it is alone and still does not fit.
+   b. evicts while ``max_loaded`` models are resident (three for each card), however small;
+   c. evicts while others are resident and its need exceeds 80 % of the free memory of all cards;
+   d. goes to the card with the most free memory, if 80 % of that suffices, else to all cards, by
+      what is free on each;
+   e. loads whatever is left over into system memory, if it is alone and still does not fit.
+   Without a card all is system memory, and only their number (b) makes models leave.
 4. The victim is the idle model with the shortest keep_alive, then by path; with none idle, the
    shortest keep_alive of all: the queue stands still until that one has finished.
 5. A client that leaves while its model loads aborts the load; one that leaves while a victim
@@ -23,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,6 +35,8 @@ from typing import Any, Literal
 GIB = 1 << 30
 HEADROOM = 0.8
 FOREVER = timedelta(microseconds=(2**63 - 1) // 1000)
+MODELS_PER_CARD = 3
+ONE_SLOT = {"mllama", "qwen3vl", "qwen35", "qwen3next", "lfm2", "nemotron_h"}
 RUNNER_OPTIONS = {"num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "shift"}
 
 Why = Literal["room", "count", "reload", "expired", "asked", "idle"]
@@ -46,7 +51,8 @@ class OllamaModel:
 
     ``context_length`` is what it was trained for, ``num_ctx`` a default set in its Modelfile,
     ``parameters`` the Modelfile's other parameters. ``blob`` names the weights: two models that
-    share it share one runner. ``load_error`` makes every load fail with that message.
+    share it share one runner. ``load_error`` makes every load fail with that message. ``info``
+    goes over what ``/api/show`` says of the file, by keys without the family before them.
     """
 
     name: str
@@ -65,6 +71,7 @@ class OllamaModel:
     dimensions: int = 8
     kv_bytes_per_token: int = 65_536
     footprint: Callable[[int, int], int] | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
     blob: str = ""
     modified_at: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -107,7 +114,10 @@ class Wanted:
 
 @dataclass(eq=False)
 class Runner:
-    """A resident model with its options; ``users`` are the requests that hold it."""
+    """A resident model with its options; ``users`` are the requests that hold it.
+
+    ``cards`` is what it holds on each card, ``size`` that and what it holds in system memory.
+    """
 
     model: OllamaModel
     num_ctx: int
@@ -116,12 +126,16 @@ class Runner:
     keep_alive_s: float
     options: Mapping[str, Any]
     size: int
-    size_vram: int
+    cards: tuple[int, ...]
     slots: asyncio.Semaphore
     users: int = 0
     leaves: Why | None = None
     idle_until: datetime | None = None
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def size_vram(self) -> int:
+        return sum(self.cards)
 
     @property
     def expires_at(self) -> datetime:
@@ -179,14 +193,18 @@ class LoadFailed(Exception):
 
 
 class Scheduler:
-    """Every attribute without an underscore may be read and, where it is a setting, changed."""
+    """Every attribute without an underscore may be read and, where it is a setting, changed.
+
+    ``vram_total`` is the size of the one card, or of each card; none is a machine without a card.
+    ``others_vram`` is what other programs hold, likewise (one number: on the first card).
+    """
 
     def __init__(
         self,
         *,
-        vram_total: int = 16 * GIB,
-        others_vram: int = 0,
-        max_loaded: int = 3,
+        vram_total: int | Sequence[int] = 16 * GIB,
+        others_vram: int | Sequence[int] = 0,
+        max_loaded: int | None = None,
         max_queue: int = 512,
         num_parallel: int = 1,
         keep_alive_s: float = 300.0,
@@ -196,9 +214,9 @@ class Scheduler:
         aborts_abandoned_loads: bool = True,
         resets_keep_alive: bool = False,
     ) -> None:
-        self.vram_total = vram_total
+        self.cards = (vram_total,) if isinstance(vram_total, int) else tuple(vram_total)
         self.others_vram = others_vram
-        self.max_loaded = max_loaded
+        self.max_loaded = max_loaded or MODELS_PER_CARD * max(1, len(self.cards))
         self.max_queue = max_queue
         self.num_parallel = num_parallel
         self.keep_alive_s = keep_alive_s
@@ -216,8 +234,8 @@ class Scheduler:
         self.runners: dict[str, Runner] = {}
         self.loading: OllamaModel | None = None
         self.waiting = 0
-        self._loading_bytes = 0
-        self._releasing_bytes = 0
+        self._loading: tuple[int, ...] = ()
+        self._releasing: list[tuple[int, ...]] = []
         self._queue: asyncio.Queue[Wanted] = asyncio.Queue()
         self._unloaded = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -225,14 +243,33 @@ class Scheduler:
     # what a test looks at
 
     @property
-    def vram_used(self) -> int:
+    def vram_total(self) -> int:
+        return sum(self.cards)
+
+    @property
+    def cards_used(self) -> tuple[int, ...]:
         """What the driver would report for Ollama: resident, loading, and not yet released."""
-        resident = sum(runner.size_vram for runner in self.runners.values())
-        return resident + self._loading_bytes + self._releasing_bytes
+        held = [runner.cards for runner in self.runners.values()] + [self._loading]
+        used = [0] * len(self.cards)
+        for one in held + self._releasing:
+            for card, size in enumerate(one):
+                used[card] += size
+        return tuple(used)
+
+    @property
+    def vram_used(self) -> int:
+        return sum(self.cards_used)
+
+    @property
+    def cards_free(self) -> tuple[int, ...]:
+        others = [self.others_vram] if isinstance(self.others_vram, int) else [*self.others_vram]
+        others += [0] * len(self.cards)
+        taken = zip(self.cards, others, self.cards_used, strict=False)
+        return tuple(max(0, total - other - own) for total, other, own in taken)
 
     @property
     def vram_free(self) -> int:
-        return max(0, self.vram_total - self.others_vram - self.vram_used)
+        return sum(self.cards_free)
 
     @property
     def default_num_ctx(self) -> int:
@@ -346,7 +383,7 @@ class Scheduler:
                 await self._evict(own, "reload")
             elif len(self.runners) >= self.max_loaded:
                 await self._evict(victim(self.runners.values()), "count")
-            elif self.runners and self._need(wanted) > HEADROOM * self.vram_free:
+            elif self.runners and self.cards and self._need(wanted) > HEADROOM * self.vram_free:
                 await self._evict(victim(self.runners.values()), "room")
             else:
                 await self._load(wanted)
@@ -359,7 +396,8 @@ class Scheduler:
         await self._unloaded.wait()
 
     def _parallel(self, model: OllamaModel) -> int:
-        return self.num_parallel if model.generates else 1
+        alone = not model.generates or model.family in ONE_SLOT
+        return 1 if alone else self.num_parallel
 
     def _need(self, wanted: Wanted) -> int:
         model = wanted.model
@@ -373,7 +411,7 @@ class Scheduler:
         need = self._need(wanted)
         self.loads.append(load)
         self.loading = model
-        self._loading_bytes = min(need, self.vram_free)
+        self._loading = placed(need, self.cards_free)
         try:
             await self._time_passes(wanted)
             if wanted.given_up and self.aborts_abandoned_loads:
@@ -391,12 +429,12 @@ class Scheduler:
                 keep_alive_s=self.keep_alive_s,
                 options=wanted.options,
                 size=need,
-                size_vram=self._loading_bytes,
+                cards=self._loading,
                 slots=asyncio.Semaphore(self._parallel(model)),
             )
         finally:
             self.loading = None
-            self._loading_bytes = 0
+            self._loading = ()
         self.runners[model.blob] = self._lend(runner, wanted)
         if wanted.given_up:
             self._give_back(runner)
@@ -424,18 +462,18 @@ class Scheduler:
         runner.stop_timer()
         del self.runners[runner.model.blob]
         self.evictions.append(Eviction(runner.model.name, runner.num_ctx, why))
-        self._releasing_bytes += runner.size_vram
-        self._spawn(self._release(runner.size_vram))
+        self._releasing.append(runner.cards)
+        self._spawn(self._release(runner.cards))
 
-    async def _release(self, size_vram: int) -> None:
+    async def _release(self, cards: tuple[int, ...]) -> None:
         seen = min(self.release_s, self.recovery_wait_s)
         await asyncio.sleep(seen)
         if self.release_s <= self.recovery_wait_s:
-            self._releasing_bytes -= size_vram
+            self._releasing.remove(cards)
         self._unloaded.set()
         if self.release_s > self.recovery_wait_s:
             await asyncio.sleep(self.release_s - seen)
-            self._releasing_bytes -= size_vram
+            self._releasing.remove(cards)
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -446,3 +484,17 @@ class Scheduler:
 def victim(runners: Iterable[Runner]) -> Runner:
     """The idle one with the shortest keep_alive, then by path; with none idle, of them all."""
     return min(runners, key=lambda r: (r.users > 0, r.keep_alive_s, r.model.blob))
+
+
+def placed(need: int, free: tuple[int, ...]) -> tuple[int, ...]:
+    """What of a model goes to each card; less than it needs is what the cards cannot take."""
+    roomiest = max(range(len(free)), key=lambda card: free[card], default=None)
+    if roomiest is None:
+        return ()
+    if need <= HEADROOM * free[roomiest]:
+        return tuple(need if card == roomiest else 0 for card in range(len(free)))
+    total = sum(free)
+    fits = min(need, total)
+    shares = [fits * one // total if total else 0 for one in free]
+    shares[roomiest] += fits - sum(shares)
+    return tuple(shares)

@@ -9,25 +9,29 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from smarterrouter.config import PREFIX, BackendSettings, Settings
+from smarterrouter.config import TABLES, leaves, variable
 
 BEGIN = "<!-- begin: python -m tests.support.settings_table docs/settings.md -->"
 END = "<!-- end -->"
 
 
 def tables() -> str:
-    """Every setting, then every key of a ``[[backend]]`` table."""
+    """Every setting, then every key of each table that stands in the file only."""
     every = ["| in the file | environment | default | meaning |", "|---|---|---|---|"]
-    for name, field in _leaves():
-        variable = f"`{PREFIX}{name.replace('.', '_').upper()}`"
-        every.append(f"| `{name}` | {variable} | {_default(field)} | {field.description} |")
-    one = ["| in `[[backend]]` | default | meaning |", "|---|---|---|"]
-    for name, field in BackendSettings.model_fields.items():
-        one.append(f"| `{name}` | {_default(field)} | {field.description} |")
-    return "\n".join([*every, "", *one])
+    for path, field in leaves():
+        names = f"`{'.'.join(path)}` | `{variable(path)}`"
+        every.append(f"| {names} | {_default(field)} | {field.description} |")
+    return "\n".join([*every, *_file_only()])
+
+
+def _file_only() -> Iterator[str]:
+    for table in TABLES.values():
+        yield from ("", f"| in `{table.written}` | default | meaning |", "|---|---|---|")
+        for name, field in table.keys.model_fields.items():
+            yield f"| `{name}` | {_default(field)} | {field.description} |"
 
 
 def written(document: str) -> str:
@@ -42,16 +46,6 @@ def rewritten(document: str) -> str:
     assert begin, f"there is no line {BEGIN}"
     assert end, f"there is no line {END}"
     return f"{before}{begin}\n{tables()}\n{end}{after}"
-
-
-def _leaves() -> Iterator[tuple[str, FieldInfo]]:
-    """Each setting by its dotted name; ``backend``, which has a table of its own, left out."""
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.default, BaseModel):
-            for inner, leaf in type(field.default).model_fields.items():
-                yield f"{name}.{inner}", leaf
-        elif name != "backend":
-            yield name, field
 
 
 def _default(field: FieldInfo) -> str:

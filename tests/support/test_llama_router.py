@@ -106,6 +106,18 @@ async def test_of_a_model_that_is_not_loaded_it_tells_no_more_than_its_start(
     assert "meta" not in item
 
 
+async def test_it_tells_with_which_flags_and_file_a_model_starts(
+    router: Router, client: httpx.AsyncClient
+) -> None:
+    before = (await listed(client))["tiny-5m"]["status"]["args"]
+    running = (await load(client, "tiny-5m"))["status"]["args"]
+    for args in (before, running):
+        told = {word: args[i + 1] for i, word in enumerate(args[:-1]) if word.startswith("--")}
+        assert (told["--alias"], told["--ctx-size"], told["--parallel"]) == ("tiny-5m", "512", "1")
+        assert Path(told["--model"]) == router.models / "tiny-5m.gguf"
+        assert {"--host", "--port"} <= told.keys()
+
+
 async def test_of_a_loaded_model_it_tells_size_and_contexts(client: httpx.AsyncClient) -> None:
     meta = (await load(client, "tiny-5m"))["meta"]
     assert {field: meta[field] for field in ("n_ctx", "n_ctx_train", "ftype")} == {

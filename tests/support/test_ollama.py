@@ -329,6 +329,8 @@ async def test_show_tells_capabilities_window_and_parameters_as_text() -> None:
     assert card["capabilities"] == ["completion", "tools"]
     assert card["model_info"]["general.architecture"] == "qwen3"
     assert card["model_info"]["qwen3.context_length"] == 32_768
+    assert card["model_info"]["qwen3.attention.key_length"] == 64
+    assert card["tensors"][0]["shape"][1] == 32_000
     window, *stops = card["parameters"].splitlines()
     assert window.split() == ["num_ctx", "8192"]
     assert [line.split() for line in stops] == [["stop", '"<x>"'], ["stop", '"y"']]
@@ -628,6 +630,62 @@ async def test_memory_that_never_seems_to_come_back_costs_layers_on_the_card() -
         await load(http, "b")
         entry = (await resident(http))["b:latest"]
     assert (entry["size"], entry["size_vram"]) == (4 * GIB, 2 * GIB)
+
+
+async def test_a_model_goes_to_the_card_with_the_most_room_and_only_else_to_all() -> None:
+    big = small("d", footprint=lambda ctx, slots: 27 * GIB // 2)
+    async with serving(A, B, big, vram_total=(8 * GIB, 10 * GIB)) as (ollama, http):
+        await load(http, "a")
+        assert ollama.cards_used == (0, 4 * GIB)
+        await load(http, "b")
+        assert ollama.cards_used == (4 * GIB, 4 * GIB)
+        await load(http, "d")
+        assert list(ollama.loaded) == ["d:latest"]
+        assert ollama.cards_used == (6 * GIB, 15 * GIB // 2)
+
+
+async def test_what_others_take_of_a_card_makes_another_one_the_roomiest() -> None:
+    settings = {"vram_total": (16 * GIB, 8 * GIB), "others_vram": (12 * GIB, 0)}
+    async with serving(A, **settings) as (ollama, http):
+        await load(http, "a")
+        assert ollama.cards_used == (0, 4 * GIB)
+
+
+async def test_two_cards_hold_six_models_however_small() -> None:
+    tiny = [small(f"t{n}", footprint=lambda ctx, slots: 1) for n in range(7)]
+    async with serving(*tiny, vram_total=(GIB, GIB)) as (ollama, http):
+        for model in tiny:
+            await load(http, model.name)
+        assert len(ollama.loaded) == 6
+    assert ollama.evictions == [Eviction("t0:latest", 4096, "count")]
+
+
+async def test_without_a_card_all_is_system_memory_and_only_the_count_evicts() -> None:
+    huge = [small(name, footprint=lambda ctx, slots: 400 * GIB) for name in "abcd"]
+    async with serving(*huge, vram_total=()) as (ollama, http):
+        for model in huge:
+            await load(http, model.name)
+        entry = (await resident(http))["d:latest"]
+        assert (ollama.vram_used, ollama.cards_used) == (0, ())
+    assert (entry["size"], entry["size_vram"]) == (400 * GIB, 0)
+    assert ollama.evictions == [Eviction("a:latest", 4096, "count")]
+
+
+async def test_a_longer_context_may_spill_where_a_shorter_one_did_not() -> None:
+    async with serving(OllamaModel(name="a", size=7 * GIB), vram_total=8 * GIB) as (_, http):
+        await load(http, "a", 8192)
+        short = (await resident(http))["a:latest"]
+        await load(http, "a", 32_768)
+        long = (await resident(http))["a:latest"]
+    assert short["size_vram"] == short["size"]
+    assert (long["size"], long["size_vram"]) == (9 * GIB, 8 * GIB)
+
+
+async def test_some_families_have_one_slot_whatever_was_asked_for() -> None:
+    async with serving(A, small("q", family="qwen3vl"), num_parallel=4) as (ollama, http):
+        await load(http, "a")
+        await load(http, "q")
+        assert [r.num_parallel for r in ollama.scheduler.runners.values()] == [4, 1]
 
 
 # --- the queue ----------------------------------------------------------------------------------

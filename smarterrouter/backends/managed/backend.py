@@ -1,20 +1,24 @@
 """A folder of GGUF files, each served by a llama.cpp child process of its own.
 
-Load is spawn, unload is terminate, and a model's footprint is its child's memory. Decides
-nothing about when: ``residency`` asks.
+Load is spawn, unload is terminate, and a model's footprint in RAM is its child's memory; what it
+holds on a card, others measure. Decides nothing about when and where: ``residency`` asks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import secrets
+import subprocess
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from smarterrouter.backends.managed import cards, inventory
 from smarterrouter.backends.managed import recipe as recipes
 from smarterrouter.backends.managed.child import Child, free_port, when_gone
 from smarterrouter.backends.managed.folder import scan
@@ -22,10 +26,20 @@ from smarterrouter.backends.managed.presets import read_presets
 from smarterrouter.backends.managed.recipe import Defaults, Recipe
 from smarterrouter.backends.wire import Target, Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest
-from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
-from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.domain.devices import GpuDevice
+from smarterrouter.domain.models import (
+    Capability,
+    Footprint,
+    Model,
+    ModelRef,
+    Placement,
+    Placing,
+)
+from smarterrouter.domain.ports import ANYWHERE, Blocks, Lost
+from smarterrouter.domain.shape import Layout
 from smarterrouter.errors import (
     BackendError,
+    BackendTimeout,
     ConfigError,
     ModelNotFound,
     SmarterRouterError,
@@ -54,10 +68,15 @@ class ManagedOptions:
 
 
 class ManagedBackend:
-    """See ``ports.Backend``. Raises ``ConfigError`` when there is no folder or no llama.cpp."""
+    """See ``ports.Backend``. Raises ``ConfigError`` when there is no folder or no llama.cpp.
+
+    Which of the devices its llama.cpp can use is known after the first listing; a load finds the
+    cards that its placement names among the devices that ``reach`` was last asked about.
+    """
 
     kind = "managed"
     capabilities = frozenset({Capability.LOAD, Capability.UNLOAD})
+    placing = Placing.CHOSEN
 
     def __init__(self, options: ManagedOptions, timeouts: Timeouts) -> None:
         if not options.models_dir.is_dir():
@@ -74,11 +93,17 @@ class ManagedBackend:
         self._processes: set[Child] = set()
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._problems: frozenset[str] = frozenset()
+        self._cards: tuple[cards.Card, ...] | None = None
+        self._untold = False
+        self._found: Mapping[str, cards.Card] = {}
         self._lost: Lost = lambda model, reason: None
 
     async def models(self) -> tuple[Model, ...]:
         try:
-            found = await asyncio.to_thread(scan, self._options.models_dir, self._presets)
+            found, _ = await asyncio.gather(
+                asyncio.to_thread(scan, self._options.models_dir, self._presets),
+                self._ask_for_cards(),
+            )
         except OSError as error:
             raise Unavailable(
                 f"{self._options.models_dir} cannot be read: {error.strerror}."
@@ -94,16 +119,37 @@ class ManagedBackend:
         """How the model is (or would be) started."""
         return self._recipes.get(name)
 
-    async def load(self, name: str) -> Footprint | None:
+    def reach(self, name: str, devices: Sequence[GpuDevice]) -> tuple[str, ...]:
+        self._found = cards.matched(self._cards or (), devices, os.environ)
+        made = self._recipes.get(name)
+        return cards.reach(made.entry.preset, self._cards, self._found, devices) if made else ()
+
+    def layout(self, name: str, context: int = 0) -> Layout | None:
+        made = self._recipes.get(name)
+        return made.layout(cards=bool(self._cards)) if made else None
+
+    def context_need(self, request: ChatRequest, model: Model) -> int:
+        return 0
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        child = self._children.get(name)
+        return child.pids if child and not child.exited.done() else ()
+
+    async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
+        """The footprint of a model in RAM; one on a card is measured there, by ``processes``."""
         made = self._recipes.get(name)
         if made is None:
             raise ModelNotFound(f"{self.name} has no file for {name} any more.", param="model")
         async with self._turns[name]:
             child = self._children.get(name)
+            if child is not None and child.ending:
+                await self._end(name, child)
+                child = None
             if child is None:
-                child = self._children[name] = await self._start(made)
-        held = await asyncio.to_thread(self.footprint, name)
-        if self._children.get(name) is not child:
+                child = self._children[name] = await self._start(made, self._split(placement))
+        on_card = bool(self._cards) and cards.uses_cards(made.entry.preset)
+        held = None if on_card else await asyncio.to_thread(self.footprint, name)
+        if self._children.get(name) is not child or child.ending:
             raise BackendError(f"{name} stopped as soon as it had loaded. {child.last_words()}")
         return held
 
@@ -113,7 +159,7 @@ class ManagedBackend:
     def footprint(self, name: str) -> Footprint | None:
         """What the model's child holds at this moment; ``None`` when it is not running.
 
-        Takes milliseconds, so call it from a thread.
+        In RAM, that is. Off Linux it takes milliseconds, so call it from a thread.
         """
         child = self._children.get(name)
         held = child.memory_bytes() if child else None
@@ -121,14 +167,14 @@ class ManagedBackend:
 
     async def unload(self, name: str) -> None:
         async with self._turns[name]:
-            child = self._children.pop(name, None)
+            child = self._children.get(name)
             if child is not None:
-                await child.end(self._stop_timeout_s(name))
+                await self._end(name, child)
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
         child = self._children.get(model.ref.name)
-        if child is None:
+        if child is None or child.ending:
             self._lost(model.ref, "it is not running")
             raise Unavailable(f"{model.id} is not running.")
         target = Target(child.url, model.ref.name, model.id, model.id, child.headers)
@@ -145,22 +191,49 @@ class ManagedBackend:
         self._children.clear()
         await self._wire.aclose()  # first: llama-server does not go while it is answering
         limit = self._options.stop_timeout_s
-        await asyncio.gather(*(child.end(limit) for child in self._processes))
+        ended = (child.end(limit) for child in self._processes)
+        for left in await asyncio.gather(*ended, return_exceptions=True):
+            if isinstance(left, BaseException):
+                log.error("%s: %s", self.name, left)
 
-    async def _start(self, made: Recipe) -> Child:
+    async def _ask_for_cards(self) -> None:
+        """Ask llama.cpp for its cards, once; again with the next listing if it does not say."""
+        if self._cards is not None:
+            return
+        try:
+            self._cards = await asyncio.to_thread(inventory.cards_of, self._server)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            if not self._untold:
+                why = "its llama.cpp does not say which cards it can use"
+                log.warning("%s: %s: %s", self.name, why, error)
+            self._untold = True
+
+    def _split(self, placement: Placement) -> cards.Split:
+        found = self._found
+        return tuple((found[id], held) for id, held in placement.share.items() if id in found)
+
+    async def _end(self, name: str, child: Child) -> None:
+        """It stays in the list until it is gone, for what it holds is not free before."""
+        await child.end(self._stop_timeout_s(name))
+        if self._children.get(name) is child:
+            del self._children[name]
+
+    async def _start(self, made: Recipe, split: cards.Split) -> Child:
         name, port, key = made.entry.name, free_port(), secrets.token_urlsafe(24)
         plan: dict[str, object]
         if self._server is None:
-            plan = {"params": recipes.wheel_params(made, port)}
+            plan = {"params": recipes.wheel_params(made, port, split)}
         else:
-            plan = {"command": recipes.server_command(self._server, made, port)}
-        child = await Child.start(name, plan, port, key, Path.cwd())
+            plan = {"command": recipes.server_command(self._server, made, port, split)}
+        more = recipes.environment(made, split)
+        child = await Child.start(name, plan, port, key, Path.cwd(), more)
         self._processes.add(child)
         child.exited.add_done_callback(lambda _: self._processes.discard(child))
         try:
             await child.ready(self._options.load_timeout_s)
         except BaseException:
-            await child.end(0.0)
+            with contextlib.suppress(BackendTimeout):  # why it failed says more
+                await child.end(0.0)
             raise
         when_gone(child, lambda reason: self._gone(name, child, reason))
         return child
@@ -187,6 +260,8 @@ class ManagedBackend:
             context_length=header.context_length,
             served_context=made.served_context,
             architecture=header.architecture,
+            slots=made.parallel,
+            preload=entry.preset.load_on_startup,
         )
 
 

@@ -1,7 +1,8 @@
 """One llama.cpp server as a child process: started, watched, asked for its memory, ended.
 
 Decides when a start has succeeded (its ``/health`` says so) or failed (it has exited, or time
-is up). The last lines of its standard error are kept, since they say why.
+is up), and that only an exit is an end. The last lines of its standard error are kept, since they
+say why.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LINES_KEPT = 40
 LINES_SHOWN = 3
 POLL_S = 0.05
+KILLED_S = 10.0
+"""How long the kernel may take to end what was killed: the driver of a card may hold it back."""
 DRAIN_S = 1.0
 """How long its standard error is read after its end: whoever it started may hold that open."""
 
@@ -36,13 +39,17 @@ _STAMP = re.compile(r"^[\d.]+ (?=[IWE] )")
 
 
 class Child:
-    """A running server. Made by ``Child.start``; ``url`` is its OpenAI API."""
+    """A running server. Made by ``Child.start``; ``url`` is its OpenAI API.
+
+    ``pids`` are its processes, all of them once it is ready.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, name: str, port: int, key: str) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}/v1"
         self.headers = {"Authorization": f"Bearer {key}"}
         self.ending = False
+        self.pids: tuple[int, ...] = (process.pid,)
         self._health = f"http://127.0.0.1:{port}/health"
         self._process = process
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
@@ -52,14 +59,21 @@ class Child:
 
     @classmethod
     async def start(
-        cls, name: str, plan: Mapping[str, object], port: int, key: str, cwd: Path
+        cls,
+        name: str,
+        plan: Mapping[str, object],
+        port: int,
+        key: str,
+        cwd: Path,
+        more: Mapping[str, str] | None = None,
     ) -> Child:
-        """Start the process; it is not ready yet."""
+        """Start the process; it is not ready yet. ``more`` goes into its environment."""
         package = Path(smarterrouter.__file__).parent.parent
         paths = [str(package), os.environ.get("PYTHONPATH", "")]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("ROUTER_")}
         environment = {
             **ours,
+            **(more or {}),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "LLAMA_API_KEY": key,
         }
@@ -87,6 +101,8 @@ class Child:
             ):
                 while not self.exited.done():
                     if await self._healthy(client):
+                        if sys.platform != "linux":
+                            self.pids = await asyncio.to_thread(self._family)
                         return
                     await asyncio.wait({self.exited}, timeout=POLL_S)
                 raise BackendError(f"{self.name} failed to load. {self.last_words()}")
@@ -97,23 +113,14 @@ class Child:
             ) from None
 
     def memory_bytes(self) -> int | None:
-        """The resident set of the process and those below it; ``None`` once it is gone.
+        """The resident set of its processes; ``None`` once it is gone."""
+        return resident_bytes(self.pids)
 
-        Looks through all processes of the machine: milliseconds, so not for the event loop.
-        """
-        import psutil
-
-        try:
-            top = psutil.Process(self._process.pid)
-            family = [top, *top.children(recursive=True)]
-            return int(sum(process.memory_info().rss for process in family))
-        except psutil.Error:
-            return None
-
-    async def end(self, timeout_s: float) -> None:
+    async def end(self, timeout_s: float, killed_s: float = KILLED_S) -> None:
         """Ask it to stop, insist after ``timeout_s``, and return when it is gone.
 
-        Whoever is cancelled while waiting insists at once.
+        Whoever is cancelled while waiting insists at once. Raises ``BackendTimeout`` if it is
+        there even ``killed_s`` after that; to be asked again then.
         """
         self.ending = True
         try:
@@ -123,7 +130,13 @@ class Child:
         finally:
             if not self.exited.done():
                 self._signal(signal.SIGKILL)
-        await asyncio.wait({self.exited})
+        done, _ = await asyncio.wait({self.exited}, timeout=killed_s)
+        if not done:
+            raise BackendTimeout(
+                f"{self.name} was killed and has not ended after {killed_s:g} s, so it may still "
+                f"hold its memory. Look in the system's log for what holds up its process "
+                f"{self._process.pid}; mostly that is the driver of a card."
+            )
 
     def last_words(self) -> str:
         """Why it ended, as far as its standard error says.
@@ -144,6 +157,19 @@ class Child:
             return (await client.get(self._health)).status_code == 200
         except httpx.HTTPError:
             return False
+
+    def _family(self) -> tuple[int, ...]:
+        """Its process and those below it; on Linux it becomes the server, and is alone.
+
+        Looks through all processes of the machine: milliseconds, so not for the event loop.
+        """
+        import psutil
+
+        try:
+            below = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.Error:
+            return self.pids
+        return (self._process.pid, *(process.pid for process in below))
 
     async def _read(self) -> None:
         assert self._process.stderr is not None
@@ -178,6 +204,16 @@ def when_gone(child: Child, then: Callable[[str], None]) -> None:
             then(child.last_words())
 
     child.exited.add_done_callback(gone)
+
+
+def resident_bytes(pids: Iterable[int]) -> int | None:
+    """What those processes hold in RAM together; ``None`` if one of them is gone."""
+    import psutil
+
+    try:
+        return sum(int(psutil.Process(pid).memory_info().rss) for pid in pids)
+    except psutil.Error:
+        return None
 
 
 def free_port() -> int:

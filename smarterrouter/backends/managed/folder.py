@@ -244,21 +244,27 @@ def _add_section(
             why = f"[{section}] names no model in the folder; give it a line model = PATH."
             problems.append(Problem(presets.path, why))
         return
-    shard = _SHARD.fullmatch(preset.model.stem)
-    paths = [preset.model]
-    if shard:
-        name = preset.model.stem[:-14] + "{:05}-of-" + shard["count"] + preset.model.suffix
-        paths = [preset.model.with_name(name.format(n + 1)) for n in range(int(shard["count"]))]
     failures: list[Problem] = []
-    models = _assembled(list(_readable(paths, failures)), failures)
+    found = from_file(section, preset.model, preset, failures)
     problems += [replace(failure, why=f"[{section}] {failure.why}") for failure in failures]
-    for found, header in models:
-        if header.is_projector:
-            why = f"[{section}] This is an image projector; name it as mmproj, not as model."
-            problems.append(Problem(found[0], why))
-        else:
-            entry = Entry(section, found, _size(found), header, preset=preset)
-            entries[section] = _with_projector(entry, None, problems)
+    if found is not None:
+        entries[section] = found
+
+
+def from_file(name: str, path: Path, preset: Preset, problems: list[Problem]) -> Entry | None:
+    """The one model in ``path``, with its other shards and the preset's own projector."""
+    shard = _SHARD.fullmatch(path.stem)
+    paths = [path]
+    if shard:
+        file = path.stem[:-14] + "{:05}-of-" + shard["count"] + path.suffix
+        paths = [path.with_name(file.format(n + 1)) for n in range(int(shard["count"]))]
+    for found, header in _assembled(list(_readable(paths, problems)), problems):
+        if not header.is_projector:
+            entry = Entry(name, found, _size(found), header, preset=preset)
+            return _with_projector(entry, None, problems)
+        why = "This is an image projector; name it as mmproj, not as model."
+        problems.append(Problem(found[0], why))
+    return None
 
 
 def _size(paths: Iterable[Path]) -> int:

@@ -142,13 +142,13 @@ class GgufHeader:
 def read_header(path: Path) -> GgufHeader:
     """What ``path`` says of itself. Raises only `NotAModel`."""
     file = read_file(path)
-    header = _describe(file.facts, file.tensors, file.data_start)
+    header = describe(file.facts, file.tensors, file.data_start)
     if header.architecture is None and header.split_no == 0:
         raise NotAModel(path, "The file does not name its architecture (general.architecture).")
     return header
 
 
-def _describe(facts: Facts, tensors: Tensors, data_start: int) -> GgufHeader:
+def describe(facts: Facts, tensors: Tensors, data_start: int) -> GgufHeader:
     layers = _layers(facts)
     tokens = facts.lengths.get("tokenizer.ggml.tokens")
     kind = facts.text("general.type") or "model"

@@ -81,8 +81,11 @@ def serve_wheel(params: dict[str, Any]) -> None:
         if isinstance(value, dict):
             enum, member = value["enum"]
             value = getattr(getattr(xllamacpp, enum), member)
-        elif isinstance(value, list) and path == "model_alias":
+        elif path == "model_alias":
             value = set(value)
+        elif path == "tensor_split":
+            every = len(target.tensor_split)
+            value = [float(part) for part in value] + [0.0] * (every - len(value))
         setattr(target, last, value)
     server = xllamacpp.Server(common)
     while server:

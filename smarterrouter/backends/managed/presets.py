@@ -9,10 +9,11 @@ one of a newer llama-server, and is handed on.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,8 @@ class Presets:
 
     def for_model(self, name: str) -> Preset:
         """The settings of every model, overridden by those of the section ``[name]``."""
-        return _preset({**self._common, **self._own.get(_canonical_section(name), {})}, self.path)
+        settings = {**self._common, **self._own.get(_canonical_section(name), {})}
+        return _preset(settings, lambda file: _located(file, self.path))
 
 
 def read_presets(path: Path) -> Presets:
@@ -185,6 +187,25 @@ def read_presets(path: Path) -> Presets:
             _read_line(content, where, current, sections)
     common = sections.pop("*", {})
     return Presets(path, tuple(sections), common, sections)
+
+
+def read_arguments(words: Sequence[str], folder: Path | None = None) -> Preset:
+    """The same settings as they stand on a llama-server's command line.
+
+    ``folder`` is what its relative paths count from. What makes no sense is left out.
+    """
+    settings: dict[str, str] = {}
+    for i, word in enumerate(words):
+        name = _SPELLINGS.get(word.lstrip("-")) if word.startswith("-") else None
+        if name is None or name in _ROUTERS_OWN.split():
+            continue
+        if not _FLAGS[name].takes_value:
+            settings[name] = _boolean(word.lstrip("-"), "true", word)
+        elif words[i + 1 : i + 2]:
+            with contextlib.suppress(ConfigError):
+                _check(name, words[i + 1], word)
+                settings[name] = words[i + 1]
+    return _preset(settings, lambda file: folder / file if folder else file)
 
 
 def _canonical_section(name: str) -> str:
@@ -251,7 +272,7 @@ def _check(name: str, value: str, where: str) -> None:
         raise ConfigError(f"{where}: the value is missing.")
 
 
-def _preset(settings: Mapping[str, str], path: Path) -> Preset:
+def _preset(settings: Mapping[str, str], located: Callable[[Path], Path]) -> Preset:
     fields: dict[str, Any] = {}
     flags: list[tuple[str, str | None]] = []
     for name, value in settings.items():
@@ -261,7 +282,7 @@ def _preset(settings: Mapping[str, str], path: Path) -> Preset:
         else:
             flags += _words(_FLAGS.get(name) or _unknown(name, value), value)
     for own_file in {"model", "mmproj"} & fields.keys():
-        fields[own_file] = _located(fields[own_file], path)
+        fields[own_file] = located(fields[own_file])
     return Preset(**fields, flags=tuple(flags))
 
 

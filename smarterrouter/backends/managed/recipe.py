@@ -2,21 +2,25 @@
 
 Decides what the preset leaves open. Context, slots and the prompt cache are always set
 explicitly, since each costs memory: ``ctx-size`` = context x slots, and no prompt cache in RAM.
-Pure; ``child`` starts what this describes.
+The cards are those that it is handed, unless the preset says how much goes where. Pure; ``child``
+starts what this describes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from smarterrouter.backends.managed.cards import ORDERED, Split, placed_by, uses_cards
 from smarterrouter.backends.managed.folder import Entry
+from smarterrouter.backends.managed.layout import cache_ram_bytes, on_card, shape_of, swa_full
 from smarterrouter.domain.models import Capability
-from smarterrouter.domain.shape import Shape
+from smarterrouter.domain.shape import Layout, Shape
 from smarterrouter.errors import BackendError, ConfigError
 
 LONGEST_EMBEDDING_BATCH = 2048
@@ -55,8 +59,29 @@ class Recipe:
     @property
     def shape(self) -> Shape:
         """Its proportions, the image projector's weights included."""
-        own = self.entry.header.shape()
-        return replace(own, weights_bytes=own.weights_bytes + self.entry.mmproj_bytes)
+        return shape_of(self.entry)
+
+    def layout(self, *, cards: bool) -> Layout | None:
+        """How it lies in memory; ``cards`` says whether its llama.cpp can use any.
+
+        ``None`` where the preset sends single tensors to RAM: what is left is not known.
+        """
+        gpu = cards and uses_cards(self.entry.preset)
+        shape = on_card(self.entry) if gpu else self.shape
+        if shape is None:
+            return None
+        return Layout(
+            shape=shape,
+            context=self.context,
+            parallel=self.parallel,
+            cache_type_k=self.cache_type_k,
+            cache_type_v=self.cache_type_v,
+            batch=self.batch,
+            ubatch=self.ubatch,
+            swa_full=swa_full(self.entry.preset),
+            cache_ram_bytes=cache_ram_bytes(self.cache_ram_mib),
+            on_gpu=gpu,
+        )
 
 
 def recipe(entry: Entry, defaults: Defaults) -> Recipe:
@@ -83,8 +108,8 @@ def recipe(entry: Entry, defaults: Defaults) -> Recipe:
     )
 
 
-def server_command(binary: Path, made: Recipe, port: int) -> list[str]:
-    """The command line of a llama-server binary."""
+def server_command(binary: Path, made: Recipe, port: int, split: Split = ()) -> list[str]:
+    """The command line of a llama-server binary, for a model that is to lie on those cards."""
     preset = made.entry.preset
     words = [str(binary), "--model", str(made.entry.paths[0]), "--alias", made.entry.name]
     words += ["--host", HOST, "--port", str(port)]
@@ -97,10 +122,50 @@ def server_command(binary: Path, made: Recipe, port: int) -> list[str]:
     words += ["--mmproj", str(made.entry.mmproj)] if made.entry.mmproj else []
     words += ["--n-gpu-layers", str(preset.n_gpu_layers)] if preset.n_gpu_layers is not None else []
     words += ["--threads", str(preset.threads)] if preset.threads else []
-    return words + preset.arguments(without=("batch-size", "ubatch-size"))
+    own = ["batch-size", "ubatch-size"]
+    if split := _ours(made, split):
+        words += _card_flags(made, split)
+        own += ["device"]
+    return words + preset.arguments(without=own)
 
 
-def wheel_params(made: Recipe, port: int) -> dict[str, object]:
+def environment(made: Recipe, split: Split = ()) -> dict[str, str]:
+    """What the child's environment says besides. Flags go before it, so presets win.
+
+    A model that is handed cards is to lie there whole: llama-server would leave layers in RAM
+    where it sees less than 1 GiB to spare. Its projector would go to the first card of all.
+    """
+    split = _ours(made, split)
+    if not split:
+        return dict(ORDERED)
+    return {**ORDERED, "LLAMA_ARG_FIT": "off", "MTMD_BACKEND_DEVICE": split[0][0].name}
+
+
+def _ours(made: Recipe, split: Split) -> Split:
+    """The cards, in the order that llama.cpp lists them; none where the preset places it."""
+    preset = made.entry.preset
+    if placed_by(preset) or not uses_cards(preset):
+        return ()
+    return tuple(sorted(split, key=lambda part: part[0].index))
+
+
+def _card_flags(made: Recipe, split: Split) -> list[str]:
+    """On one card the main GPU is the only one, and so the first."""
+    flags = dict(made.entry.preset.flags)
+    names = ",".join(card.name for card, _ in split)
+    words = ["--device", names]
+    words += ["--device-draft", names] if "model-draft" in flags else []
+    if len(split) > 1:
+        return [*words, "--tensor-split", ",".join(str(part) for part in _parts(split))]
+    return words if "split-mode" in flags else [*words, "--split-mode", "none"]
+
+
+def _parts(split: Split) -> list[int]:
+    """The proportions, as whole MiB; 0 would leave a card out."""
+    return [max(1, held >> 20) for _, held in split]
+
+
+def wheel_params(made: Recipe, port: int, split: Split = ()) -> dict[str, object]:
     """The same start as attributes of the xllamacpp wheel's ``CommonParams``.
 
     Raises ``BackendError`` for a preset flag that the wheel has no attribute for: this model
@@ -131,9 +196,23 @@ def wheel_params(made: Recipe, port: int) -> dict[str, object]:
         params["n_gpu_layers"] = WHEEL_LAYERS[layers] if isinstance(layers, str) else layers
     if preset.threads:
         params["cpuparams.n_threads"] = preset.threads
+    if split := _ours(made, split):
+        params |= _card_params(made, split)
     for flag, value in preset.flags:
         params |= _wheel_param(flag, value, made.entry.name)
     return params
+
+
+def _card_params(made: Recipe, split: Split) -> dict[str, object]:
+    """The wheel cannot leave cards out by name, so they are told by their place."""
+    params: dict[str, object] = {"fit_params": False}
+    if made.entry.mmproj:
+        params["mmproj_device"] = split[0][0].name
+    if len(split) == 1:
+        mode = _enum("llama_split_mode", "LLAMA_SPLIT_MODE", "none")
+        return params | {"split_mode": mode, "main_gpu": split[0][0].index}
+    parts = dict(zip((card.index for card, _ in split), _parts(split), strict=True))
+    return params | {"tensor_split": [parts.get(i, 0) for i in range(max(parts) + 1)]}
 
 
 def find_server(named: Path | None) -> Path | None:
@@ -181,6 +260,11 @@ WHEEL_VALUES: Mapping[str, tuple[str, Callable[[str], object]]] = {
         lambda value: _enum("common_reasoning_format", "COMMON_REASONING_FORMAT", value),
     ),
     "main-gpu": ("main_gpu", int),
+    "split-mode": (
+        "split_mode",
+        lambda value: _enum("llama_split_mode", "LLAMA_SPLIT_MODE", value),
+    ),
+    "tensor-split": ("tensor_split", lambda value: [float(n) for n in re.split("[,/]", value)]),
     "threads-batch": ("cpuparams_batch.n_threads", int),
     "threads-http": ("n_threads_http", int),
     "cache-reuse": ("n_cache_reuse", int),

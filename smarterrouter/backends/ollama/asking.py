@@ -12,6 +12,9 @@
 
 A prompt is not cut unless the client asks for it by ``truncate``: one that does not fit is an
 error. ``shift`` is never said, since newer servers reload the model when it changes.
+
+How long a context a request needs is told apart from all that (``need``): it is asked for before
+the model is leased, when nothing has been put into Ollama's words yet.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from smarterrouter.backends.ollama.messages import messages
+from smarterrouter.backends.ollama.context import Need, need_of
+from smarterrouter.backends.ollama.messages import call_bytes, messages
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.domain.models import Capability, Model
 from smarterrouter.errors import BadRequest, Unsupported
@@ -89,18 +93,18 @@ LEVELLED = ("gptoss", "gpt-oss")
 Fields = Mapping[str, Raw]
 
 
-class Asked(Struct, frozen=True):
-    """A request for Ollama but for its context.
+class _Options(Struct):
+    """Of the client's own ``options``, what is not passed on."""
 
-    ``uncounted_bytes`` are those of the prompt that routing has not seen; ``wished`` is the
-    ``num_ctx`` in the client's own options.
-    """
+    num_ctx: float | None = None
+
+
+class Asked(Struct, frozen=True):
+    """A request for Ollama but for its context."""
 
     path: str
     fields: dict[str, object]
     options: dict[str, object]
-    uncounted_bytes: int = 0
-    wished: int = 0
 
     def body(self, num_ctx: int) -> bytes:
         options = {**self.options, "num_ctx": num_ctx}
@@ -112,19 +116,31 @@ def asked(request: ChatRequest, model: Model) -> Asked:
     given = _present(request.fields)
     _refuse(given)
     options = _options(given, request.max_tokens)
-    wished = options.pop("num_ctx", 0)
-    uncounted = 0
+    options.pop("num_ctx", None)
     fields: dict[str, object] = {"truncate": False}
     fields |= {name: raw for name, raw in given.items() if name not in TRANSLATED}
     fields |= {"model": model.ref.name, "keep_alive": FOREVER}
     match request.endpoint:
         case Endpoint.CHAT:
-            uncounted = _chat(fields, given, model)
+            _chat(fields, given, model)
         case Endpoint.COMPLETIONS:
             _completion(fields, given, model)
         case Endpoint.EMBEDDINGS:
             fields["input"] = _texts(given)
-    return Asked(PATHS[request.endpoint], fields, options, uncounted, _tokens(wished))
+    return Asked(PATHS[request.endpoint], fields, options)
+
+
+def need(request: ChatRequest) -> Need:
+    """The context that the request needs. Raises ``BadRequest`` as ``asked`` does.
+
+    Its prompt's tokens are known from routing; what those do not cover is looked at here.
+    """
+    given = _present(request.fields)
+    wished = (_read(given, "options", _Options) or _Options()).num_ctx or 0
+    uncounted = 0
+    if request.endpoint is Endpoint.CHAT and "messages" in given:
+        uncounted = _tool_bytes(given) + call_bytes(given["messages"])
+    return need_of(request, uncounted, int(wished))
 
 
 def base64_wanted(request: ChatRequest) -> bool:
@@ -144,16 +160,11 @@ def usage_wanted(request: ChatRequest) -> bool:
 # --- the three kinds ----------------------------------------------------------------------------
 
 
-def _chat(fields: dict[str, object], given: Fields, model: Model) -> int:
-    """Fill in a chat's fields; returns how many bytes of its prompt routing has not seen."""
-    conversation = messages(given["messages"])
-    tools = _tools(given)
+def _chat(fields: dict[str, object], given: Fields, model: Model) -> None:
     fields |= _format(given) | _think(given, model) | _logprobs(given)
-    fields |= {"stream": True, "messages": conversation.sent}
-    if tools is None:
-        return conversation.call_bytes
-    fields["tools"] = tools
-    return conversation.call_bytes + len(memoryview(tools))
+    fields |= {"stream": True, "messages": messages(given["messages"])}
+    if (tools := _tools(given)) is not None:
+        fields["tools"] = tools
 
 
 def _completion(fields: dict[str, object], given: Fields, model: Model) -> None:
@@ -218,6 +229,15 @@ def _tools(given: Fields) -> Raw | None:
             f"'tool_choice' names {name}, which is not in 'tools'.", param="tool_choice"
         )
     return Raw(msgspec.json.encode(chosen))
+
+
+def _tool_bytes(given: Fields) -> int:
+    """How long the tools are that go along; only for one chosen by name must they be read."""
+    if "tools" not in given:
+        return 0
+    choice = bytes(given.get("tool_choice", b""))
+    tools = _tools(given) if choice.startswith((b"{", b'"none"')) else given["tools"]
+    return 0 if tools is None else len(memoryview(tools))
 
 
 def _function_name(tool: dict[str, Any]) -> object:
@@ -305,15 +325,6 @@ def _refuse(given: Fields) -> None:
 def _present(fields: Fields) -> dict[str, Raw]:
     """What is not null."""
     return {name: raw for name, raw in fields.items() if bytes(memoryview(raw)[:5]) != b"null"}
-
-
-def _tokens(wished: object) -> int:
-    if not wished:
-        return 0
-    try:
-        return int(msgspec.json.decode(wished, type=float)) if isinstance(wished, Raw) else 0
-    except msgspec.DecodeError:
-        raise BadRequest("'options.num_ctx' is a number of tokens.", param="options") from None
 
 
 def _read(given: Fields, name: str, kind: Any) -> Any:

@@ -3,6 +3,7 @@
 Loading and unloading are requests without a prompt. Every request names the context and keeps the
 model for ever, so that it goes when ``residency`` says so and is never reloaded by chance. Ollama
 has a scheduler of its own and may evict a model all the same: each listing tells what is resident.
+On which cards a model lies Ollama decides, and tells nobody: only how much of it lies on any.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,16 +20,28 @@ from typing import TypeVar
 
 import aiohttp
 import msgspec
+from msgspec import structs
 
 from smarterrouter.backends.control import Control, ServerOptions
-from smarterrouter.backends.ollama import answer, asking, context, listing, telling
+from smarterrouter.backends.ollama import answer, asking, listing, shape, telling
+from smarterrouter.backends.ollama.context import Need, Window, num_ctx, tokens_of
 from smarterrouter.backends.wire import Timeouts, Wire
 from smarterrouter.domain.chat import ChatRequest, Endpoint
-from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
-from smarterrouter.domain.ports import Blocks, Lost
+from smarterrouter.domain.devices import HOST, GpuDevice
+from smarterrouter.domain.models import (
+    Capability,
+    Footprint,
+    Model,
+    ModelRef,
+    Placement,
+    Placing,
+)
+from smarterrouter.domain.ports import ANYWHERE, Blocks, Lost
+from smarterrouter.domain.shape import Layout, Shape
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
+    BadRequest,
     ModelNotFound,
     SmarterRouterError,
 )
@@ -43,10 +56,16 @@ CARDS_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class OllamaOptions(ServerOptions):
-    """``context`` is the default; a request may need a longer one."""
+    """``context`` is the default; a request may need a longer one.
+
+    ``parallel`` and ``cache_type`` are what that Ollama was started with (its
+    ``OLLAMA_NUM_PARALLEL`` and ``OLLAMA_KV_CACHE_TYPE``): nothing there tells them.
+    """
 
     context: int = 8192
     load_timeout_s: float = 300.0
+    parallel: int = 1
+    cache_type: str = "f16"
 
 
 class OllamaBackend:
@@ -54,6 +73,7 @@ class OllamaBackend:
 
     kind = "ollama"
     capabilities = frozenset({Capability.LOAD, Capability.UNLOAD})
+    placing = Placing.ROOMIEST
 
     def __init__(self, options: OllamaOptions, timeouts: Timeouts) -> None:
         self.name = options.name
@@ -68,6 +88,7 @@ class OllamaBackend:
         self._cards: dict[str, listing.Card] = {}
         self._broken: set[str] = set()
         self._models: dict[str, Model] = {}
+        self._shapes: dict[str, Shape | None] = {}
         self._contexts: dict[str, int] = {}
         self._in_use: Counter[str] = Counter()
         self._lost: Lost = lambda model, reason: None
@@ -76,34 +97,90 @@ class OllamaBackend:
         tags = await self._list("/api/tags", listing.tags)
         running = await self._running()
         cards = await self._read_cards(tags)
+        shown = [(tag, card) for tag, card in zip(tags, cards, strict=True) if card is not None]
+        here = (self.name, self._options.prefix)
         found = (
-            listing.model(tag, card, self.name, self._options.prefix, resident=tag.name in running)
-            for tag, card in zip(tags, cards, strict=True)
-            if card is not None
+            listing.model(tag, card, *here, running.get(tag.name), self._options.parallel)
+            for tag, card in shown
         )
         self._models = {model.ref.name: model for model in found if model is not None}
+        known = self._shapes
+        self._shapes = {
+            tag.key: known[tag.key] if tag.key in known else shape.shape(card, tag.size)
+            for tag, card in shown
+        }
         return tuple(self._models.values())
 
-    async def load(self, name: str) -> Footprint | None:
-        """Resident with whatever context it has, it stays as it is."""
+    def reach(self, name: str, devices: Sequence[GpuDevice]) -> tuple[str, ...]:
+        """Any card of its node; RAM where there is none."""
+        here = [device for device in devices if device.node == self.node]
+        cards = tuple(device.id for device in here if device.vendor != HOST)
+        return cards or tuple(device.id for device in here)
+
+    def layout(self, name: str, context: int = 0) -> Layout | None:
+        """As of the last listing. A longer context that is resident already is kept."""
+        model = self._models.get(name)
+        known = self._shapes.get(model.digest or name) if model else None
+        if model is None or known is None:
+            return None
+        length = num_ctx(Need(wished=context), self._window(model))
+        chats = Capability.CHAT in model.capabilities
+        return shape.layout(known, length, model.slots or 1, self._options.cache_type, chats=chats)
+
+    def context_need(self, request: ChatRequest, model: Model) -> int:
+        """The least context under which ``stream`` will not reload the model.
+
+        0 for a request that ``stream`` will refuse: nothing is reloaded for that.
+        """
+        try:
+            return tokens_of(asking.need(request), model.context_length)
+        except BadRequest:
+            return 0
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        """Which of Ollama's runners has the model cannot be seen from outside."""
+        return ()
+
+    async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
+        """Resident with a context that suffices, it stays as it is; else this reloads it.
+
+        Of the placement only the context can be told to Ollama.
+        """
         model = await self._known(name)
         await self._running()
-        num_ctx = context.num_ctx(context.NOTHING, self._window(model))
+        length = num_ctx(Need(wished=placement.context), self._window(model))
         path = "/api/generate" if Capability.CHAT in model.capabilities else "/api/embed"
-        await self._tell(name, path, keep_alive=asking.FOREVER, options={"num_ctx": num_ctx})
+        with self._using(name, length):
+            await self._tell(name, path, keep_alive=asking.FOREVER, options={"num_ctx": length})
         resident = (await self._running()).get(name)
         return listing.footprint(resident) if resident else None
 
     async def unload(self, name: str) -> None:
+        """While others use the model at Ollama it stays; it goes when they are done."""
         self._contexts.pop(name, None)
+        limit_s = self._options.load_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._send_away(name)
+        except (TimeoutError, BackendTimeout):
+            raise BackendTimeout(
+                f"{self.name} did not unload {name} within {limit_s:g} s, so what it holds is "
+                "unknown now. Somebody else may be using it there: see `ollama ps`."
+            ) from None
+
+    async def _send_away(self, name: str) -> None:
         try:
             await self._tell(name, "/api/generate", keep_alive=0)
         except ModelNotFound:
+            if name in await self._running():
+                raise BackendError(
+                    f"{self.name} has {name} in memory but no longer on disk, and cannot be told "
+                    "to unload it. Restart that Ollama to have its memory back."
+                ) from None
             return
-        until = time.monotonic() + self._options.load_timeout_s
-        while name in await self._running():
-            if time.monotonic() > until:
-                raise BackendTimeout(f"{self.name} did not unload {name}.")
+        while True:
+            if name not in await self._running():
+                return
             await asyncio.sleep(POLL_S)
 
     async def version(self) -> str | None:
@@ -116,29 +193,33 @@ class OllamaBackend:
         asked = asking.asked(request, model)
         if model.ref.name not in self._contexts:
             await self._running()
-        need = context.need_of(request, asked.uncounted_bytes, asked.wished)
-        num_ctx = context.num_ctx(need, self._window(model))
-        with self._using(model.ref, num_ctx):
-            url, data = f"{self.url}{asked.path}", asked.body(num_ctx)
+        length = num_ctx(asking.need(request), self._window(model))
+        with self._reloading(model.ref, length), self._using(model.ref.name, length):
+            url, data = f"{self.url}{asked.path}", asked.body(length)
             begin = partial(self._begin, request, model)
             async with self._wire.begun(url, data, self.name, self._headers, begin) as blocks:
                 yield blocks
 
     @contextmanager
-    def _using(self, ref: ModelRef, num_ctx: int) -> Iterator[None]:
-        """From now on the model is taken to have this context; when that fails, nobody knows.
+    def _reloading(self, ref: ModelRef, length: int) -> Iterator[None]:
+        """A reload that is cut short leaves nothing loaded."""
+        reloads = self._contexts.get(ref.name) != length
+        try:
+            yield
+        except BaseException:
+            if reloads:
+                self._lost(ref, "a reload for another context was cut short")
+            raise
 
-        A reload that was cut short leaves nothing loaded.
-        """
-        name, reloads = ref.name, self._contexts.get(ref.name) != num_ctx
-        self._contexts[name] = num_ctx
+    @contextmanager
+    def _using(self, name: str, length: int) -> Iterator[None]:
+        """From now on the model is taken to have this context; when that fails, nobody knows."""
+        self._contexts[name] = length
         self._in_use[name] += 1
         try:
             yield
         except BaseException:
             self._contexts.pop(name, None)
-            if reloads:
-                self._lost(ref, "a reload for another context was cut short")
             raise
         finally:
             self._in_use[name] -= 1
@@ -171,9 +252,9 @@ class OllamaBackend:
         telling_of = answer.Answer(response, teller, self.name, self._timeouts)
         return telling_of.blocks(await telling_of.opening())
 
-    def _window(self, model: Model) -> context.Window:
+    def _window(self, model: Model) -> Window:
         resident = self._contexts.get(model.ref.name)
-        return context.Window(model.context_length, self._options.context, resident)
+        return Window(model.context_length, self._options.context, resident)
 
     async def _known(self, name: str) -> Model:
         if name not in self._models:
@@ -205,11 +286,10 @@ class OllamaBackend:
         Of a model that is being asked something, the newest request knows better.
         """
         running = await self._list("/api/ps", listing.running)
-        told = {
-            name: length
-            for name, one in running.items()
-            if (length := one.context_length or self._contexts.get(name))
-        }
+        for name, one in running.items():
+            if not one.context_length:  # an older server
+                running[name] = structs.replace(one, context_length=self._contexts.get(name))
+        told = {name: one.context_length for name, one in running.items() if one.context_length}
         asked = {name: own for name, own in self._contexts.items() if self._in_use[name]}
         self._contexts = told | asked
         return running

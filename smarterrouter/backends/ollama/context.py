@@ -9,8 +9,8 @@
    if that is less), the request is at fault: Ollama would cut off the prompt's head in silence.
 
 Texts to embed need no room, and rule 4 is left to Ollama, which is told not to cut and so knows
-exactly. A load without a request needs nothing: what is resident stays as it is. A ``num_ctx`` in
-the client's own ``options`` is the least that it wants, and so a need as well.
+exactly. A load needs what its placement says, mostly nothing: then what is resident stays as it
+is. A ``num_ctx`` in the client's own ``options`` is the least that it wants, so a need as well.
 """
 
 from __future__ import annotations
@@ -42,10 +42,6 @@ class Window(Struct, frozen=True):
     resident: int | None = None
 
 
-NOTHING = Need()
-"""What a load without a request needs."""
-
-
 def need_of(request: ChatRequest, uncounted_bytes: int = 0, wished: int = 0) -> Need:
     """Rule 1; ``uncounted_bytes`` are those of the prompt that its estimate does not cover."""
     prompt = request.prompt_tokens + uncounted_bytes // BYTES_PER_TOKEN
@@ -57,10 +53,15 @@ def need_of(request: ChatRequest, uncounted_bytes: int = 0, wished: int = 0) -> 
     )
 
 
+def tokens_of(need: Need, trained: int | None) -> int:
+    """The least context that suffices. Raises ``Unsupported`` where none would hold the prompt."""
+    _check(need, trained)  # 4
+    return _capped(max(need.prompt + need.room, need.wished), trained)  # 1
+
+
 def num_ctx(need: Need, window: Window) -> int:
-    """The context to ask for. Raises ``Unsupported`` where none would hold the prompt."""
-    _check(need, window.trained)  # 4
-    tokens = _capped(max(need.prompt + need.room, need.wished), window.trained)  # 1
+    """The context to ask for. Raises as ``tokens_of`` does."""
+    tokens = tokens_of(need, window.trained)
     if window.resident is not None and window.resident >= tokens:  # 2
         return window.resident
     length = window.default  # 3

@@ -4,6 +4,13 @@
 ``/api/ps`` what is loaded. ``served_context`` stays unknown: a longer context than the loaded one
 is a reload away, so a request may use all that the model was trained for.
 
+What a loaded model holds is ``size_vram``; the rest of ``size`` has spilled into RAM. With nothing
+on a card it is ``size``, and none of that counts as spilled: from here nobody can tell an Ollama
+without cards from one whose model found no room there. Who knows of cards must judge.
+
+How many requests a model answers at once (``slots``) Ollama tells nowhere. It is what Ollama was
+started with, but one for models that only embed and for some families.
+
 Not listed: models that run elsewhere (``remote_host``), since no memory here is theirs, and those
 that neither talk nor embed. Servers before 0.6.4 do not tell capabilities: then a BERT embeds,
 anything else chats, and the rest is uncertain.
@@ -15,6 +22,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from smarterrouter.backends.control import count, text
 from smarterrouter.domain.models import Capability, Footprint, Model, ModelRef
@@ -26,8 +34,18 @@ STATED = {
     "tools": Capability.TOOLS,
     "thinking": Capability.THINKING,
 }
+VOCABULARY = "token_embd.weight"
+"""The table that has a row for each token."""
+
 UNSTATED = frozenset({Capability.TOOLS, Capability.VISION, Capability.THINKING})
 ANSWERING = frozenset({Capability.CHAT, Capability.EMBEDDING})
+ONE_AT_A_TIME = frozenset(
+    {
+        *("mllama", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "qwen3next"),
+        *("lfm2", "lfm2moe", "nemotron_h", "nemotron_h_moe", "nemotron_h_omni"),
+    }
+)
+"""Families that Ollama gives one slot, whatever it was started with."""
 
 
 class Details(Struct, frozen=True):
@@ -60,10 +78,15 @@ class Running(Struct, frozen=True):
 
 
 class Card(Struct, frozen=True):
-    """What ``/api/show`` says of a model, as far as it is read."""
+    """What ``/api/show`` says of a model, as far as it is read.
+
+    ``model_info`` is the header of its file, arrays in it null or empty. Of ``tensors``, which not
+    every server tells, only the ``VOCABULARY`` is kept.
+    """
 
     capabilities: list[str] | None = None
     model_info: dict[str, Any] | None = None
+    tensors: Any = None
 
 
 class Tags(Struct, frozen=True):
@@ -87,11 +110,19 @@ def running(answer: object) -> dict[str, Running]:
 
 def card(answer: object) -> Card:
     """Raises ``msgspec.ValidationError`` for anything else."""
-    return msgspec.convert(answer, Card)
+    told = msgspec.convert(answer, Card)
+    tensors = told.tensors if isinstance(told.tensors, list) else []
+    kept = [one for one in tensors if isinstance(one, dict) and one.get("name") == VOCABULARY]
+    return replace(told, tensors=kept)
 
 
-def model(tag: Tag, shown: Card, backend: str, prefix: str, *, resident: bool) -> Model | None:
-    """The model, or ``None`` if it can neither chat nor embed."""
+def model(
+    tag: Tag, shown: Card, backend: str, prefix: str, loaded: Running | None, parallel: int = 1
+) -> Model | None:
+    """The model, or ``None`` if it can neither chat nor embed.
+
+    ``parallel`` is what its server was started with.
+    """
     details, info = tag.details or Details(), shown.model_info or {}
     architecture = text(info.get("general.architecture")) or details.family or None
     has, uncertain = abilities(shown, architecture)
@@ -108,7 +139,9 @@ def model(tag: Tag, shown: Card, backend: str, prefix: str, *, resident: bool) -
         context_length=count(info.get(f"{architecture}.context_length")),
         architecture=architecture,
         digest=tag.digest or None,
-        resident=resident,
+        resident=loaded is not None,
+        held=footprint(loaded) if loaded else None,
+        slots=slots(has, details.family or architecture, parallel),
     )
 
 
@@ -123,10 +156,18 @@ def abilities(
     return frozenset({Capability.CHAT}), UNSTATED
 
 
+def slots(has: frozenset[Capability], family: str | None, parallel: int) -> int:
+    """How many requests a model answers at once."""
+    alone = Capability.CHAT not in has or family in ONE_AT_A_TIME
+    return 1 if alone else parallel
+
+
 def footprint(one: Running) -> Footprint | None:
     """What a loaded model holds on devices, or in RAM if it holds nothing there."""
     held = one.size_vram or one.size
-    return Footprint(held, "reported") if held else None
+    if not held:
+        return None
+    return Footprint(held, "reported", max(0, one.size - held), one.context_length)
 
 
 def _known(level: str | None) -> str | None:

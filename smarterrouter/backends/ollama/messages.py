@@ -61,29 +61,41 @@ class _Message(Struct):
     tool_name: str | None = None
 
 
-class Messages(Struct, frozen=True):
-    """What Ollama is sent; ``call_bytes`` is how long the earlier calls in it are."""
+class _Turn(Struct):
+    """A message as far as ``call_bytes`` needs it: the rest is passed over, which is quick."""
 
-    sent: list[dict[str, object]]
-    call_bytes: int = 0
+    tool_calls: list[_Call] | None = None
 
 
 _decode = msgspec.json.Decoder(list[_Message]).decode
+_turns = msgspec.json.Decoder(list[_Turn]).decode
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def messages(raw: Raw) -> Messages:
+def messages(raw: Raw) -> list[dict[str, object]]:
     """Raises ``BadRequest`` for what is malformed, or nothing that Ollama can take."""
     try:
         given = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"'messages' is malformed: {error}.", param="messages") from None
+        raise _malformed(error) from None
     names = {
         call.id: call.function.name for one in given for call in one.tool_calls or () if call.id
     }
+    return [_message(one, names) for one in given]
+
+
+def call_bytes(raw: Raw) -> int:
+    """How long the earlier calls in a conversation are. Raises ``BadRequest`` as ``messages``."""
+    try:
+        given = _turns(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(error) from None
     calls = [call.function for one in given for call in one.tool_calls or ()]
-    size = sum(len(call.name) + len(memoryview(call.arguments)) for call in calls)
-    return Messages([_message(one, names) for one in given], size)
+    return sum(len(call.name) + len(memoryview(call.arguments)) for call in calls)
+
+
+def _malformed(error: Exception) -> BadRequest:
+    return BadRequest(f"'messages' is malformed: {error}.", param="messages")
 
 
 def _message(given: _Message, names: Mapping[str, str]) -> dict[str, object]:

@@ -24,11 +24,28 @@ from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
-from smarterrouter.domain.models import Capability, Model, ModelRef
+from smarterrouter.domain.devices import HOST, GpuDevice
+from smarterrouter.domain.models import Capability, Model, ModelRef, Placement, Placing
 from smarterrouter.errors import BackendError, BackendTimeout, ConfigError
 from tests.support.children import address_of, child, children, key_of, peek
 from tests.support.split_gguf import split
 
+RAM = GpuDevice("ram", "local", HOST, "host RAM", 64 << 30)
+CARDS = tuple(
+    GpuDevice(f"nvidia{i}", "local", "nvidia", f"NVIDIA RTX {i}", 24 << 30) for i in range(2)
+)
+TWO_CARDS = """#!/bin/sh
+if [ "$1" = --list-devices ]; then
+    echo 'Available devices:'
+    echo '  CUDA0: NVIDIA RTX 0 (24000 MiB, 23000 MiB free)'
+    echo '  CUDA1: NVIDIA RTX 1 (24000 MiB, 23000 MiB free)'
+    exit 0
+fi
+echo "$@" > "$(dirname "$0")/words"
+echo "$CUDA_DEVICE_ORDER $LLAMA_ARG_FIT $MTMD_BACKEND_DEVICE" > "$(dirname "$0")/surroundings"
+echo "error: this is no server" >&2
+exit 1
+"""
 SMOLLM2 = "SmolLM2-135M-Instruct"
 CAPITAL = "What is the capital of France? Answer with one word."
 
@@ -217,6 +234,93 @@ async def test_a_flag_nobody_knows_is_for_llama_server_to_judge(managed: Make) -
         assert "llama-server on PATH" in refused.value.message
 
 
+async def test_load_on_startup_is_told_of_each_model(managed: Make) -> None:
+    models = await listed(managed("[tiny-5m]\nload-on-startup = true\n"))
+    assert [name for name, model in models.items() if model.preload] == ["tiny-5m"]
+
+
+# --- cards --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_cards(tmp_path: Path) -> Path:
+    """What looks like a llama-server with two cards of NVIDIA, and serves nothing."""
+    path = tmp_path / "llama-server"
+    path.write_text(TWO_CARDS)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def mute(two_cards: Path) -> Path:
+    """One that does not list its cards."""
+    two_cards.write_text("#!/bin/sh\nexit 1\n")
+    return two_cards
+
+
+async def told(backend: ManagedBackend, name: str, share: dict[str, int], server: Path) -> str:
+    """The flags and surroundings that a load gives the child."""
+    with pytest.raises(BackendError, match="this is no server"):
+        await backend.load(name, Placement(share))
+    files = (server.with_name("words"), server.with_name("surroundings"))
+    return " ".join(file.read_text().strip() for file in files)
+
+
+async def test_a_model_lies_on_the_cards_that_it_is_placed_on(
+    managed: Make, two_cards: Path
+) -> None:
+    backend = managed("[tiny-20m]\nn-gpu-layers = 0\n", llama_server=two_cards)
+    assert backend.placing is Placing.CHOSEN
+    await backend.models()
+    devices = (RAM, *CARDS)
+    assert backend.reach("tiny-5m", devices) == ("nvidia0", "nvidia1")
+    assert backend.reach("tiny-20m", devices) == ("ram",)
+    on_card, in_ram = backend.layout("tiny-5m"), backend.layout("tiny-20m")
+    assert on_card
+    assert in_ram
+    assert (on_card.on_gpu, in_ram.on_gpu) == (True, False)
+    assert (on_card.context, on_card.parallel) == (1024, 1)
+    one = await told(backend, "tiny-5m", {"nvidia1": 1 << 30}, two_cards)
+    assert "--device CUDA1 --split-mode none" in one
+    assert one.endswith("PCI_BUS_ID off CUDA1")
+    both = await told(backend, "tiny-5m", {"nvidia1": 1 << 30, "nvidia0": 3 << 30}, two_cards)
+    assert "--device CUDA0,CUDA1 --tensor-split 3072,1024" in both
+    ram = await told(backend, "tiny-20m", {"ram": 1 << 30}, two_cards)
+    assert "--device" not in ram
+    assert ram.endswith("PCI_BUS_ID")
+
+
+async def test_a_llama_cpp_that_does_not_list_its_cards_is_told_once_and_serves_all_the_same(
+    managed: Make, mute: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = managed(llama_server=mute)
+    for _ in range(2):
+        assert "tiny-5m" in await listed(backend)
+    assert caplog.text.count("does not say which cards it can use") == 1
+    assert backend.reach("tiny-5m", (RAM,)) == ("ram",)
+    assert backend.reach("tiny-5m", (RAM, *CARDS)) == ()
+
+
+async def test_a_model_in_ram_tells_its_processes_and_what_they_hold(
+    managed: Make, models_dir: Path
+) -> None:
+    backend = managed()
+    models = await listed(backend)
+    assert models["tiny-5m"].slots == 1
+    assert backend.reach("tiny-5m", (RAM,)) == ("ram",)
+    assert backend.reach("nobody", (RAM,)) == ()
+    assert backend.layout("nobody") is None
+    held = await backend.load("tiny-5m", Placement({"ram": 1 << 30}))
+    process = await child(models_dir)
+    assert process.pid in backend.processes("tiny-5m")
+    assert held
+    assert held.bytes == pytest.approx(process.memory_info().rss, rel=0.2)
+    process.kill()
+    async with asyncio.timeout(5):
+        while backend.processes("tiny-5m"):
+            await asyncio.sleep(0.01)
+
+
 # --- the child's door ---------------------------------------------------------------------------
 
 
@@ -351,8 +455,10 @@ async def test_an_unload_that_is_cancelled_ends_the_child_all_the_same(
     unloading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await unloading
-    await backend.aclose()
+    await backend.load("tiny-5m")
     assert not process.is_running()
+    await backend.unload("tiny-5m")
+    assert not children(models_dir)
 
 
 def test_without_a_folder_there_is_no_backend(tmp_path: Path) -> None:

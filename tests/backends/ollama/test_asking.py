@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smarterrouter.backends.ollama.asking import asked, base64_wanted, usage_wanted
+from smarterrouter.backends.ollama.asking import asked, base64_wanted, need, usage_wanted
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.domain.models import Capability, Model, ModelRef
@@ -117,7 +117,7 @@ def test_ollamas_own_fields_are_kept_but_for_the_two_that_are_ours() -> None:
     assert sent["format"] == {"type": "object"}
     assert sent["truncate"] is True
     assert sent["shift"] is False
-    assert asked(request(options={"num_ctx": 12000}), PLAIN).wished == 12000
+    assert need(request(options={"num_ctx": 12000})).wished == 12000
 
 
 def test_what_nobody_knows_goes_along_as_it_came() -> None:
@@ -170,7 +170,6 @@ def test_tools_go_along_unless_the_client_wants_none() -> None:
     assert "tools" not in body(tools=[])
     chosen = {"type": "function", "function": {"name": "now"}}
     assert body(tools=TOOLS, tool_choice=chosen)["tools"] == [TOOLS[1]]
-    assert asked(request(tools=TOOLS), PLAIN).uncounted_bytes == len(json.dumps(TOOLS))
 
 
 def test_logprobs() -> None:
@@ -342,7 +341,6 @@ def test_usage_is_told_to_who_asks_and_to_the_collector(
         ({"temperature": "hot"}, "temperature"),
         ({"stop": 3}, "stop"),
         ({"options": [1]}, "options"),
-        ({"options": {"num_ctx": "much"}}, "options"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"tools": TOOLS, "tool_choice": {"function": {"name": "f"}}}, "tool_choice"),
@@ -353,6 +351,35 @@ def test_what_ollama_cannot_do_is_refused(fields: dict[str, Any], param: str) ->
     with pytest.raises(BadRequest) as caught:
         body(**fields)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"options": {"num_ctx": "much"}}, "options"),
+        ({"options": [1]}, "options"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": 1}]}, "messages"),
+        ({"tools": 1, "tool_choice": "none"}, "tools"),
+    ],
+)
+def test_a_need_that_cannot_be_read_is_refused_as_well(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        need(request(**fields))
+    assert caught.value.param == param
+
+
+def test_tools_and_earlier_calls_are_needed_beside_the_counted_prompt() -> None:
+    def tokens(**fields: Any) -> int:
+        return need(request(**fields)).prompt
+
+    sent = len(json.dumps(TOOLS)) // 3
+    assert (tokens(), tokens(tools=TOOLS), tokens(tools=[])) == (0, sent, 0)
+    assert tokens(tools=TOOLS, tool_choice="required") == sent
+    assert tokens(tools=TOOLS, tool_choice="none") == 0
+    assert 0 < tokens(tools=TOOLS, tool_choice={"function": {"name": "now"}}) < sent / 2
+    call = {"function": {"name": "now", "arguments": "x" * 295}}
+    assert tokens(messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}]) == 100
+    assert need(request(Endpoint.EMBEDDINGS, input="a", tools=TOOLS)).prompt == 0
 
 
 def test_an_unknown_effort_is_refused_with_those_that_are_known() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
-from smarterrouter.domain.models import Capability, Footprint, Model
+from smarterrouter.domain.devices import HOST, GpuDevice
+from smarterrouter.domain.models import Capability, Footprint, Model, Placement, Placing
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -24,6 +26,7 @@ from smarterrouter.errors import (
     ModelNotFound,
     Overloaded,
     Unavailable,
+    Unsupported,
 )
 from tests.support.ollama import (
     GIB,
@@ -61,6 +64,10 @@ async def backend(ollama: Ollama) -> AsyncIterator[OllamaBackend]:
     made = OllamaBackend(OllamaOptions("o", ollama.url, prefix="home/"), TIMEOUTS)
     yield made
     await made.aclose()
+
+
+def backend_of(ollama: Ollama, **options: Any) -> AbstractAsyncContextManager[OllamaBackend]:
+    return aclosing(OllamaBackend(OllamaOptions("o", ollama.url, **options), TIMEOUTS))
 
 
 async def find(backend: OllamaBackend, name: str = TALKER) -> Model:
@@ -153,10 +160,39 @@ async def test_loading_pins_a_model_and_tells_its_footprint(
 ) -> None:
     await backend.models()
     footprint = await backend.load(TALKER)
-    assert footprint == Footprint(ollama.vram_used, "reported")
+    assert footprint == Footprint(ollama.vram_used, "reported", context=8192)
     assert ollama.loads == [Load(TALKER, 8192)]
     assert ollama.requests[-1].body["keep_alive"] == -1
-    assert (await find(backend)).resident is True
+    model = await find(backend)
+    assert (model.resident, model.held) == (True, footprint)
+
+
+async def test_what_has_spilled_into_ram_is_told_by_the_load_and_by_listings() -> None:
+    big = OllamaModel(name="big", size=9 * GIB, kv_bytes_per_token=65_536)
+    async with Ollama(big, vram_total=(8 * GIB,)) as ollama, backend_of(ollama) as backend:
+        footprint = await backend.load("big:latest")
+        held = (await find(backend, "big:latest")).held
+    assert footprint == held == Footprint(8 * GIB, "reported", 3 * GIB // 2, 8192)
+
+
+async def test_without_a_card_a_model_holds_ram_and_nothing_counts_as_spilled() -> None:
+    models = (OllamaModel(name="a"), OllamaModel(name="e", capabilities=("embedding",), size=GIB))
+    async with Ollama(*models, vram_total=()) as ollama, backend_of(ollama) as backend:
+        chats = await backend.load("a:latest")
+        await backend.load("e:latest")
+        embeds = (await find(backend, "e:latest")).held
+    assert chats == Footprint(4 * GIB + GIB // 2, "reported", 0, 8192)
+    assert embeds == Footprint(GIB + GIB // 2, "reported", 0, 8192)
+
+
+async def test_what_others_have_loaded_is_told_with_what_it_holds(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    async with backend_of(ollama, context=2048) as other:
+        await other.load(EMBEDDER)
+    found = {model.ref.name: model.held for model in await backend.models()}
+    held = Footprint(ollama.vram_used, "reported", 0, 512)
+    assert found == {TALKER: None, THINKER: None, EMBEDDER: held}
 
 
 async def test_an_embedding_model_loads_without_a_prompt_too(
@@ -191,6 +227,61 @@ async def test_unloading_returns_when_the_model_is_gone(
     assert answering.done() or await answering
     await backend.unload(TALKER)
     await backend.unload("nobody")
+
+
+async def test_an_unload_waits_for_others_who_use_the_model(ollama: Ollama) -> None:
+    async with backend_of(ollama) as backend, backend_of(ollama) as other:
+        model = await ready(other)
+        ollama.play(Says(["a"] * 20, delay_s=0.01))
+        answering = asyncio.create_task(whole(other, model))
+        await ollama.received(2)
+        await backend.unload(TALKER)
+        assert not ollama.loaded
+        assert (await answering)["choices"]
+
+
+async def test_a_model_that_does_not_leave_in_time_holds_nobody_knows_what(
+    ollama: Ollama,
+) -> None:
+    async with backend_of(ollama, load_timeout_s=0.3) as backend:
+        model = await ready(backend)
+        ollama.play(Endless())
+        async with backend.stream(request(stream=True), model) as answer:
+            assert await anext(answer)
+            with pytest.raises(BackendTimeout, match="what it holds is unknown"):
+                await backend.unload(TALKER)
+            assert list(ollama.loaded) == [TALKER]
+
+
+async def test_an_ollama_that_does_not_answer_an_unload_is_given_up_in_time(
+    ollama: Ollama,
+) -> None:
+    async with backend_of(ollama, load_timeout_s=0.3) as backend:
+        await ready(backend)
+        ollama.door = Hang()
+        with pytest.raises(BackendTimeout, match="what it holds is unknown"):
+            await backend.unload(TALKER)
+        ollama.door = None
+
+
+async def test_an_ollama_that_is_away_has_not_unloaded_anything(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    await ready(backend)
+    await ollama.stop()
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await backend.unload(TALKER)
+
+
+async def test_a_model_removed_from_disk_stays_in_memory_and_an_unload_says_so(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    await ready(backend)
+    ollama.remove(TALKER)
+    with pytest.raises(BackendError, match=r"no longer on disk.*Restart"):
+        await backend.unload(TALKER)
+    ollama.scheduler.expire(OllamaModel(name=TALKER))
+    await backend.unload(TALKER)
 
 
 async def test_what_is_not_there_is_not_found(backend: OllamaBackend) -> None:
@@ -258,6 +349,73 @@ async def test_another_kind_of_server_is_told_apart(ollama: Ollama, backend: Oll
 )
 def test_addresses_as_people_write_them(url: str) -> None:
     assert OllamaBackend(OllamaOptions("o", url), TIMEOUTS).url == "http://localhost:11434"
+
+
+# --- where it lies, how large it will be --------------------------------------------------------
+
+
+def device(name: str, vendor: str = "nvidia", node: str = "local") -> GpuDevice:
+    return GpuDevice(name, node, vendor, name, 24 * GIB)
+
+
+def test_a_model_may_lie_on_any_card_of_its_node_and_in_ram_where_there_is_none() -> None:
+    backend = OllamaBackend(OllamaOptions("o", "x", node="desk"), TIMEOUTS)
+    ram = device("desk/ram", HOST, "desk")
+    cards = [device("desk/nvidia0", node="desk"), device("desk/amd0", "amd", "desk")]
+    elsewhere = [device("nvidia0"), device("ram", HOST)]
+    assert backend.placing is Placing.ROOMIEST
+    assert backend.reach(TALKER, [*elsewhere, ram, *cards]) == ("desk/nvidia0", "desk/amd0")
+    assert backend.reach(TALKER, [ram, *elsewhere]) == ("desk/ram",)
+    assert backend.reach(TALKER, elsewhere) == ()
+    assert backend.processes(TALKER) == ()
+
+
+async def test_the_layout_is_of_the_context_that_would_be_asked_for(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    assert backend.layout(TALKER) is None
+    await backend.models()
+
+    def context(name: str = TALKER, need: int = 0) -> int:
+        found = backend.layout(name, need)
+        assert found
+        return found.context
+
+    assert [context(need=need) for need in (0, 8192, 9000, 99_999)] == [8192, 8192, 16384, 32768]
+    assert context(EMBEDDER) == 512
+    await backend.load(TALKER, Placement(context=9000))
+    assert [context(need=need) for need in (0, 16384, 17000)] == [16384, 16384, 32768]
+    assert backend.layout("nobody") is None
+
+
+async def test_the_layout_counts_every_slot_and_grows_as_ollama_does(ollama: Ollama) -> None:
+    ollama.scheduler.num_parallel = 4
+    async with backend_of(ollama, parallel=4, cache_type="q8_0") as backend:
+        found = {model.ref.name: model for model in await backend.models()}
+        layout = backend.layout(TALKER)
+        embeds = backend.layout(EMBEDDER)
+        held = await backend.load(TALKER)
+    assert layout
+    assert embeds
+    assert [found[name].slots for name in (TALKER, EMBEDDER)] == [4, 1]
+    assert (layout.context, layout.parallel, embeds.parallel) == (4 * 8192, 4, 1)
+    assert (layout.cache_type_k, layout.shape.vocab_size) == ("q8_0", 32_000)
+    kept = sum(
+        2 * one.kv_heads * (one.key_length + one.value_length) for one in layout.shape.layers
+    )
+    assert held
+    assert held.bytes == layout.shape.weights_bytes + kept * layout.context
+
+
+async def test_a_model_of_which_too_little_is_told_has_no_layout(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    ollama.add(OllamaModel(name="dark", info={"block_count": None}))
+    assert await find(backend, "dark:latest")
+    assert backend.layout("dark:latest") is None
+    ollama.add(OllamaModel(name="dark", digest="lit"))
+    await backend.models()
+    assert backend.layout("dark:latest")
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -418,6 +576,90 @@ async def test_a_prompt_longer_than_its_estimate_is_refused_and_not_cut(
     with pytest.raises(BadRequest, match="exceeds the available context size") as caught:
         await whole(backend, model, prompt_tokens=10, messages=messages)
     assert caught.value.code == "context_length_exceeded"
+
+
+async def test_a_load_for_more_context_reloads_what_is_resident_with_less(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    await ready(backend)
+    grown = await backend.load(TALKER, Placement(context=9000))
+    assert grown
+    assert (grown.context, grown.bytes) == (16384, ollama.vram_used)
+    for context in (0, 8192, 16384):
+        assert await backend.load(TALKER, Placement(context=context)) == grown
+    assert ollama.loads == [Load(TALKER, 8192), Load(TALKER, 16384)]
+
+
+async def test_requests_during_a_reload_for_more_context_ask_for_that_too(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    ollama.add(OllamaModel(name="slow", load_s=0.1))
+    model = await ready(backend, "slow:latest")
+    growing = asyncio.create_task(backend.load("slow:latest", Placement(context=9000)))
+    await ollama.received(2)
+    await backend.models()
+    await asyncio.gather(growing, *(whole(backend, model) for _ in range(3)))
+    assert [load.num_ctx for load in ollama.loads] == [8192, 16384]
+
+
+async def test_what_others_have_loaded_with_more_context_is_kept_by_loads_and_requests(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    async with backend_of(ollama, context=32_768) as other:
+        await other.load(TALKER)
+    model = await ready(backend)
+    for prompt_tokens in (10, 20_000):
+        await whole(backend, model, prompt_tokens=prompt_tokens)
+    assert ollama.loads == [Load(TALKER, 32_768)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "need"),
+    [
+        ({"prompt_tokens": 10}, 1034),
+        ({"prompt_tokens": 9000, "max_tokens": 500}, 9500),
+        ({"prompt_tokens": 9000, "max_tokens": 90_000}, 32_768),
+        ({"prompt_tokens": 10, "options": {"num_ctx": 12_000}}, 12_000),
+        ({"prompt_tokens": 10, "tools": TOOLS}, 1034 + len(json.dumps(TOOLS)) // 3),
+        ({"endpoint": Endpoint.EMBEDDINGS, "prompt_tokens": 600, "input": "a"}, 600),
+        ({"prompt_tokens": 32_700}, 32_768),
+        ({"prompt_tokens": 32_705}, 0),
+        ({"prompt_tokens": 9000, "options": {"num_ctx": "many"}}, 0),
+    ],
+)
+async def test_the_context_that_a_request_needs(
+    backend: OllamaBackend, fields: dict[str, Any], need: int
+) -> None:
+    assert backend.context_need(request(**fields), await find(backend)) == need
+
+
+@pytest.mark.parametrize("prompt_tokens", [10, 7168, 7169, 20_000, 32_700])
+async def test_a_load_for_what_a_request_needs_is_the_only_one(
+    ollama: Ollama, backend: OllamaBackend, prompt_tokens: int
+) -> None:
+    model = await ready(backend)
+    loads = len(ollama.loads)
+    asked = request(prompt_tokens=prompt_tokens)
+    need = backend.context_need(asked, model)
+    held = await backend.load(TALKER, Placement(context=need))
+    assert held
+    assert held.context is not None
+    assert held.context >= need
+    await blocks(backend, model, asked)
+    assert len(ollama.loads) == loads + (need > 8192)
+    assert ollama.loaded == {TALKER: held.context}
+
+
+async def test_a_refused_request_needs_nothing_and_says_why_when_it_is_asked(
+    ollama: Ollama, backend: OllamaBackend
+) -> None:
+    model = await ready(backend)
+    asked = request(prompt_tokens=40_000)
+    assert backend.context_need(asked, model) == 0
+    with pytest.raises(Unsupported) as caught:
+        await blocks(backend, model, asked)
+    assert caught.value.code == "context_length_exceeded"
+    assert ollama.loads == [Load(TALKER, 8192)]
 
 
 # --- what goes wrong ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smarterrouter.backends.ollama.context import NOTHING, Need, Window, need_of, num_ctx
+from smarterrouter.backends.ollama.context import Need, Window, need_of, num_ctx, tokens_of
 from smarterrouter.domain.chat import ChatRequest, Endpoint
 from smarterrouter.errors import BadRequest
 
@@ -39,8 +39,12 @@ def request(endpoint: Endpoint, prompt_tokens: int, max_tokens: int | None = Non
         (Need(100, 1024, 64), Window(32768, 8192, 32768), 32768),
         (Need(8000, 1024, 64), Window(32768, 8192, 8192), 16384),
         (Need(8000, 1024, 64, wished=20000), Window(32768, 8192, 16384), 32768),
-        (NOTHING, Window(32768, 8192), 8192),
-        (NOTHING, Window(32768, 8192, 2048), 2048),
+        (Need(), Window(32768, 8192), 8192),
+        (Need(), Window(32768, 8192, 2048), 2048),
+        (Need(wished=9124), Window(32768, 8192), 16384),
+        (Need(wished=9124), Window(32768, 8192, 9124), 9124),
+        (Need(wished=9124), Window(32768, 8192, 9123), 16384),
+        (Need(wished=40_000), Window(32768, 8192), 32768),
     ],
 )
 def test_the_smallest_context_that_suffices_unless_the_resident_one_does(
@@ -91,3 +95,23 @@ def test_the_context_holds_the_prompt_or_the_request_is_refused(
     assert trained is None or chosen <= trained or chosen == resident
     again = num_ctx(need, Window(trained, default, chosen))
     assert again == chosen
+
+
+@given(
+    st.integers(0, 200_000),
+    st.integers(0, 50_000),
+    st.integers(0, 100_000),
+    st.one_of(st.none(), st.integers(512, 300_000)),
+    st.integers(512, 40_000),
+    st.one_of(st.none(), st.integers(4, 300_000)),
+)
+def test_the_tokens_needed_say_whether_a_resident_context_stays_and_are_enough_to_load_with(
+    prompt: int, room: int, wished: int, trained: int | None, default: int, resident: int | None
+) -> None:
+    need = Need(prompt, room, wished=wished)
+    tokens = tokens_of(need, trained)
+    stays = resident is not None and resident >= tokens
+    assert stays is (num_ctx(need, Window(trained, default, resident)) == resident)
+    loaded = num_ctx(Need(wished=tokens), Window(trained, default, None if stays else resident))
+    assert loaded >= tokens
+    assert num_ctx(need, Window(trained, default, loaded)) == loaded

@@ -29,10 +29,15 @@ CARD = {
 }
 
 
-def listed(tag: dict[str, Any] | None = None, card: dict[str, Any] | None = None) -> Model | None:
+LOADED = listing.Running("llama3.2:latest", 10, 8, 4096)
+
+
+def listed(
+    tag: dict[str, Any] | None = None, card: dict[str, Any] | None = None, parallel: int = 1
+) -> Model | None:
     [one] = listing.tags({"models": [{**TAG, **(tag or {})}]})
     shown = listing.card(CARD if card is None else card)
-    return listing.model(one, shown, "o", "home/", resident=True)
+    return listing.model(one, shown, "o", "home/", LOADED, parallel)
 
 
 def test_a_model_with_all_that_is_known_of_it() -> None:
@@ -48,7 +53,26 @@ def test_a_model_with_all_that_is_known_of_it() -> None:
         architecture="llama",
         digest="abc",
         resident=True,
+        held=Footprint(8, "reported", 2, 4096),
+        slots=1,
     )
+
+
+@pytest.mark.parametrize(
+    ("tag", "card", "slots"),
+    [
+        ({}, {}, 4),
+        ({}, {"capabilities": ["embedding"]}, 1),
+        ({"details": {"family": "qwen3vl"}}, {}, 1),
+        ({"details": None}, {"model_info": {"general.architecture": "lfm2"}}, 1),
+    ],
+)
+def test_a_model_has_the_slots_of_its_server_unless_it_embeds_or_is_of_some_family(
+    tag: dict[str, Any], card: dict[str, Any], slots: int
+) -> None:
+    model = listed(tag, {**CARD, **card}, parallel=4)
+    assert model
+    assert model.slots == slots
 
 
 @pytest.mark.parametrize(
@@ -104,8 +128,9 @@ def test_what_is_loaded_and_what_it_holds() -> None:
             ]
         }
     )
-    assert listing.footprint(loaded["a:latest"]) == Footprint(8, "reported")
+    assert listing.footprint(loaded["a:latest"]) == Footprint(8, "reported", 2, 4096)
     assert listing.footprint(loaded["b:latest"]) == Footprint(10, "reported")
+    assert listing.footprint(listing.Running("d", 8, 10)) == Footprint(10, "reported")
     assert loaded["b:latest"].context_length is None
     assert listing.footprint(listing.Running("c")) is None
     assert listing.running({"models": None}) == {}

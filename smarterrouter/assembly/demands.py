@@ -1,0 +1,127 @@
+"""What each model takes when it is loaded: measured, reported, estimated or the default.
+
+What was learned is kept for the model as it was then: the same file, context, slots and cache
+types. Measured beats reported, and both beat an estimate. An estimate is reserved with a margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from smarterrouter.assembly.machines import Machines
+from smarterrouter.config import Settings
+from smarterrouter.domain.devices import HOST
+from smarterrouter.domain.models import Capability, Model, ModelRef
+from smarterrouter.domain.ports import Backend
+from smarterrouter.domain.shape import Layout
+from smarterrouter.residency.demand import Demand
+from smarterrouter.residency.footprint import estimate, split_overhead_bytes
+from smarterrouter.residency.planner import Held
+
+MARGIN = 1.1
+"""An estimate may be too low by this much before a budget is passed."""
+
+RANK = {"measured": 2, "reported": 1}
+
+Learned = tuple[int, str]
+"""Bytes of a model on one device, and how we know."""
+
+
+class Demands:
+    """See above. ``known`` is what was learned before, by ``key``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        backends: Mapping[str, Backend],
+        machines: Machines,
+        model_of: Callable[[ModelRef], Model | None],
+        keep: Callable[[str, int, str], None] = lambda name, count, source: None,
+    ) -> None:
+        """``keep`` is called with what is to be known after a restart."""
+        self._keep = keep
+        self.known: dict[str, Learned] = {}
+        self._default = int(settings.vram.default_estimate_gb * 1e9)
+        self._backends = backends
+        self._machines = machines
+        self._model_of = model_of
+        self._made: dict[tuple[ModelRef, int], Demand | None] = {}
+
+    def of(self, ref: ModelRef, context: int = 0) -> Demand | None:
+        """What the model takes; ``None`` where its backend manages its own memory."""
+        asked = (ref, context)
+        if asked not in self._made:
+            self._made[asked] = self._demand(ref, context)
+        return self._made[asked]
+
+    def learn(self, ref: ModelRef, context: int, held: Held) -> None:
+        """What a loaded model was seen to hold."""
+        rank = RANK.get(held.source)
+        count = sum(held.share.values())
+        if rank is None or not count:
+            return
+        _, layout = self._laid_out(ref, context)
+        count -= self._split_bytes(layout) * (len(held.share) - 1)
+        name = self._key(ref, context, layout)
+        known = self.known.get(name)
+        if known is None or (rank >= RANK[known[1]] and known != (count, held.source)):
+            self.known[name] = (count, held.source)
+            self._keep(name, count, held.source)
+            self.forget()
+
+    def forget(self) -> None:
+        """Models, backends or devices may have changed: put every demand together anew."""
+        self._made.clear()
+
+    def _demand(self, ref: ModelRef, context: int) -> Demand | None:
+        backend = self._backends[ref.backend]
+        if Capability.LOAD not in backend.capabilities:
+            return None
+        devices, layout = self._laid_out(ref, context)
+        made = self._bytes(ref, context, layout)
+        if made.source == "default" and devices:
+            made = Demand(min(made.bytes, self._most(devices)), "default")
+        return Demand(
+            bytes=made.bytes,
+            least_bytes=made.least_bytes,
+            source=made.source,
+            devices=devices,
+            placing=backend.placing,
+            split_bytes=self._split_bytes(layout),
+        )
+
+    def _laid_out(self, ref: ModelRef, context: int) -> tuple[tuple[str, ...], Layout | None]:
+        """On which devices the model may lie, and how it would lie there."""
+        backend = self._backends[ref.backend]
+        there = self._machines.of_node(backend.node)
+        devices = backend.reach(ref.name, there)
+        layout = backend.layout(ref.name, context)
+        in_ram = bool(devices) and all(d.vendor == HOST for d in there if d.id in devices)
+        return devices, replace(layout, on_gpu=False) if layout and in_ram else layout
+
+    def _bytes(self, ref: ModelRef, context: int, layout: Layout | None) -> Demand:
+        known = self.known.get(self._key(ref, context, layout))
+        if known is not None:
+            return Demand(*known)
+        if layout is None:
+            return Demand(self._default, "default")
+        guess = estimate(layout)
+        return Demand(int(guess.bytes * MARGIN), guess.source, least_bytes=guess.bytes)
+
+    def _most(self, devices: tuple[str, ...]) -> int:
+        """A model of unknown size is taken to fit where one could: it may be smaller."""
+        limits = self._machines.limits()
+        return max((one.budget_bytes for d in devices if (one := limits.get(d))), default=0)
+
+    def _key(self, ref: ModelRef, context: int, layout: Layout | None) -> str:
+        model = self._model_of(ref)
+        file = (model.digest or model.size_bytes) if model else None
+        if layout is None:
+            return f"{ref}|{file}|{context}"
+        cache = f"{layout.cache_type_k}/{layout.cache_type_v}"
+        return f"{ref}|{file}|{layout.context}x{layout.parallel}|{cache}|{layout.on_gpu}"
+
+    @staticmethod
+    def _split_bytes(layout: Layout | None) -> int:
+        return split_overhead_bytes(layout) if layout else 0

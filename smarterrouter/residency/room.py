@@ -1,0 +1,229 @@
+"""Where is room for a model, and who would have to go for it? Pure questions; changes nothing.
+
+The ways in, best first:
+
+1. It fits now, on one device or split over several.
+2. It will fit when the unloads under way are done.
+3. It fits when enough idle models go: all of them together, those that cost least. One device
+   before a split.
+4. None of these: it waits for a lease to end.
+
+A model is too large when it would not fit even if every other model that is not pinned went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from smarterrouter.domain.models import ModelRef
+from smarterrouter.residency.demand import Demand
+from smarterrouter.residency.eviction import Resident, Strategy, regret_s, victims
+from smarterrouter.residency.ledger import Share, VramLedger
+from smarterrouter.residency.placement import placed, singles, split
+from smarterrouter.residency.seat import Seat
+from smarterrouter.residency.states import Residency
+
+USUAL_LOAD_S = 5.0
+_BUSY = 1e12
+"""Added to when a model was last used, to put those in use behind those that are idle."""
+
+
+class Way(Struct, frozen=True):
+    """Where the model would lie, who goes for it, and whether others are on their way out."""
+
+    share: Share
+    going: tuple[ModelRef, ...] = ()
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``may_evict``: whether idle models are unloaded to make room at all."""
+
+    strategy: Strategy = Strategy.LRU
+    may_evict: bool = True
+
+
+class Rooms:
+    """The questions, over the ledger and the seats as they are."""
+
+    def __init__(
+        self, ledger: VramLedger, seats: Mapping[ModelRef, Seat], rules: Rules | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._seats = seats
+        self._rules = rules or Rules()
+
+    def way(
+        self,
+        model: ModelRef,
+        demand: Demand,
+        idle: Iterable[Resident],
+        closed: Collection[str] = (),
+    ) -> Way | None:
+        """The best way in over devices that are not ``closed``; see above."""
+        if not demand.devices:
+            return Way({})
+        demand = self._modest(model, demand)
+        own = self._ledger.share_of(model)
+        free = {d: self._ledger.free(d) + own.get(d, 0) for d in demand.devices if d not in closed}
+        if (share := placed(demand, free)) is not None:  # 1
+            return Way(share)
+        coming = self._coming()
+        soon = {d: count + coming.get(d, 0) for d, count in free.items()}
+        if coming and (share := placed(demand, soon)) is not None:  # 2
+            return Way(share, waits=True)
+        return self._by_eviction(model, demand, soon, idle)  # 3
+
+    def in_the_way(self, model: ModelRef, demand: Demand, before: Collection[ModelRef]) -> Way:
+        """Who would have to go if those in use could: the way that disturbs fewest of them.
+
+        Those that were in the way ``before`` still are, so that a choice once made stands.
+        """
+        demand = self._modest(model, demand)
+        coming, own = self._coming(), self._ledger.share_of(model)
+        soon = {d: self._ledger.free(d) + coming.get(d, 0) + own.get(d, 0) for d in demand.devices}
+        holders = [
+            Resident(ref, self._ledger.share_of(ref), self._reluctance(ref, before))
+            for ref, seat in self._seats.items()
+            if seat.state in (Residency.READY, Residency.LOADING) and not seat.pinned
+            if ref != model
+        ]
+        found: list[tuple[int, Way]] = []
+        for share in self._shares(demand, self._most(model, demand)):
+            lack = {d: count - soon[d] for d, count in share.items()}
+            going = victims(lack, holders)
+            if going is not None:
+                leases = sum(self._seats[ref].leases for ref in going if ref not in before)
+                found.append((leases, Way(share, going)))
+        if not found:
+            return Way(dict.fromkeys(demand.devices, 0), tuple(one.ref for one in holders))
+        return min(found, key=lambda pair: pair[0])[1]
+
+    def too_large(self, model: ModelRef, demand: Demand) -> str | None:
+        """Why the model would never fit; ``None`` when it would."""
+        if not demand.devices:
+            return None
+        most = self._most(model, demand)
+        if placed(_least(demand), most) is not None:
+            return None
+        return f"needs {gb(demand.least)} and {self._told(demand, most)}"
+
+    def idle(
+        self, now: float, load_s: Callable[[ModelRef], float | None] = lambda ref: None
+    ) -> list[Resident]:
+        """Whoever could go at once; one whose unload failed is tried again after a while."""
+        if not self._rules.may_evict:
+            return []
+        return [
+            Resident(ref, share, seat.last_used, self._regret(ref, seat, now, load_s))
+            for ref, seat in self._seats.items()
+            if seat.leases == 0 and not seat.pinned
+            if seat.ready or (seat.state is Residency.FAILED and now >= seat.retry_at)
+            if (share := self._ledger.share_of(ref))
+        ]
+
+    def to_shed(self, idle: Iterable[Resident]) -> tuple[ModelRef, ...]:
+        """Who goes because we hold more than our budget, once it is seen; nobody if none can."""
+        over = {d: lack for d in self._ledger.limits if (lack := self._ledger.over_budget(d))}
+        if not over:
+            return ()
+        coming = self._coming()
+        still = {d: lack - coming.get(d, 0) for d, lack in over.items()}
+        return victims(still, list(idle), self._rules.strategy) or ()
+
+    def _by_eviction(
+        self, model: ModelRef, demand: Demand, soon: Mapping[str, int], idle: Iterable[Resident]
+    ) -> Way | None:
+        others = [one for one in idle if one.ref != model]
+        if not others:
+            return None
+        attainable = {
+            d: count + sum(one.share.get(d, 0) for one in others) for d, count in soon.items()
+        }
+        ways: list[tuple[float, Way]] = []
+        for share in self._shares(demand, attainable):
+            if ways and len(share) > 1:
+                break
+            lack = {d: count - soon[d] for d, count in share.items()}
+            going = victims(lack, others, self._rules.strategy)
+            if going:
+                ways.append((self._price(going, others), Way(share, going)))
+        return min(ways, key=lambda pair: pair[0])[1] if ways else None
+
+    def _price(self, going: tuple[ModelRef, ...], idle: list[Resident]) -> float:
+        """What their going costs, to choose between devices."""
+        if self._rules.strategy is Strategy.LRU:
+            return max(one.last_used for one in idle if one.ref in going)
+        return sum(one.regret_s for one in idle if one.ref in going)
+
+    def _shares(self, demand: Demand, room: Mapping[str, int]) -> list[Share]:
+        alone, together = singles(demand, room), split(demand, room)
+        return [*alone, together] if together is not None else alone
+
+    def _coming(self) -> dict[str, int]:
+        """Bytes that unloads under way will free, by device."""
+        coming: dict[str, int] = {}
+        for ref, seat in self._seats.items():
+            if seat.state is Residency.UNLOADING:
+                for device, count in self._ledger.share_of(ref).items():
+                    coming[device] = coming.get(device, 0) + count
+        return coming
+
+    def _most(self, model: ModelRef, demand: Demand) -> dict[str, int]:
+        """Room by device if everybody went who ever will."""
+        return {
+            device: max(0, self._ledger.ceiling(device) - self._staying(model, device))
+            for device in demand.devices
+        }
+
+    def _staying(self, model: ModelRef, device: str) -> int:
+        return sum(
+            count
+            for ref, count in self._ledger.holders(device)
+            if ref != model and self._stays(self._seats[ref])
+        )
+
+    def _stays(self, seat: Seat) -> bool:
+        return seat.pinned or (not self._rules.may_evict and seat.state is not Residency.UNLOADING)
+
+    def _modest(self, model: ModelRef, demand: Demand) -> Demand:
+        """Without its margin, where the model could not be had with it."""
+        if demand.least == demand.bytes or placed(demand, self._most(model, demand)) is not None:
+            return demand
+        return _least(demand)
+
+    def _reluctance(self, ref: ModelRef, before: Collection[ModelRef]) -> float:
+        seat = self._seats[ref]
+        busy = seat.leases or not seat.ready
+        return seat.last_used + (_BUSY if busy else 0.0) + (0.0 if ref in before else _BUSY / 2)
+
+    @staticmethod
+    def _regret(
+        ref: ModelRef, seat: Seat, now: float, load_s: Callable[[ModelRef], float | None]
+    ) -> float:
+        seconds = seat.load_s or load_s(ref) or USUAL_LOAD_S
+        return regret_s(seconds, now - seat.last_used, seat.gap_s)
+
+    def _told(self, demand: Demand, most: Mapping[str, int]) -> str:
+        """What there is, device by device, and who has the rest."""
+        return "; ".join(f"{d} has at most {self._share_told(d, most[d])}" for d in demand.devices)
+
+    def _share_told(self, device: str, most: int) -> str:
+        foreign = self._ledger.foreign.get(device, 0)
+        staying = max(0, self._ledger.ceiling(device) - most)
+        beside = [f"{gb(foreign)} used by other programs"] if foreign >= 5e7 else []
+        beside += [f"{gb(staying)} held by models that stay"] if staying >= 5e7 else []
+        return f"{gb(most)} for models" + (f" ({', '.join(beside)})" if beside else "")
+
+
+def _least(demand: Demand) -> Demand:
+    return replace(demand, bytes=demand.least)
+
+
+def gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
