@@ -13,25 +13,28 @@ DAEMON_TIMEOUT_S = 10.0
 
 
 def ask_daemon(
-    path: str, settings: Settings, url: str | None = None, body: Any = None
+    path: str,
+    settings: Settings,
+    url: str | None = None,
+    body: Any = None,
+    timeout_s: float | None = DAEMON_TIMEOUT_S,
 ) -> dict[str, Any] | None:
-    """The daemon's JSON answer to a GET, or a POST of ``body``.
+    """The daemon's JSON answer to a GET, or a POST of ``body``, which may take ``timeout_s``.
 
     ``None`` when none runs at the usual place. ``url`` is what the user gave, with or without
     ``http://`` and ``/v1``. Raises ``Unavailable`` when a daemon was named and does not answer,
-    and ``SmarterRouterError`` with what it says if it refuses.
+    and ``SmarterRouterError`` with what it says, and its code, if it refuses.
     """
     import httpx
 
-    address = (url or settings.address()).rstrip("/").removesuffix("/v1")
-    address = address if "://" in address else f"http://{address}"
+    address = address_of(settings, url)
     try:
         answer = httpx.request(
             "GET" if body is None else "POST",
             f"{address}{path}",
             json=body,
             headers=settings.own_headers,
-            timeout=DAEMON_TIMEOUT_S,
+            timeout=httpx.Timeout(timeout_s, connect=DAEMON_TIMEOUT_S),
             trust_env=False,
             verify=not address.startswith("http://"),
         )
@@ -39,13 +42,21 @@ def ask_daemon(
         if url is None:
             return None
         said = str(error).rstrip(".")
-        raise Unavailable(f"No smarterrouter answers at {address}: {said}.") from None
+        raise Unavailable(
+            f"No smarterrouter answers at {address}: {said}. `smarterrouter serve` starts one."
+        ) from None
     if answer.status_code == 401:
         raise SmarterRouterError(
             f"The daemon at {address} asks for a key: set ROUTER_API_KEYS or ROUTER_ADMIN_API_KEY "
             "here as it is set there."
         )
     return _read(answer.status_code, answer.text, address)
+
+
+def address_of(settings: Settings, url: str | None) -> str:
+    """Where the daemon is looked for."""
+    address = (url or settings.address()).rstrip("/").removesuffix("/v1")
+    return address if "://" in address else f"http://{address}"
 
 
 def _read(status: int, text: str, address: str) -> dict[str, Any]:
@@ -55,7 +66,7 @@ def _read(status: int, text: str, address: str) -> dict[str, Any]:
         answer = json.loads(text)
         if status == 200 and isinstance(answer, dict):
             return answer
-        said = answer["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+        said, code = answer["error"]["message"], answer["error"].get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise Unavailable(f"What answers at {address} is not smarterrouter.") from None
-    raise SmarterRouterError(said)
+    raise SmarterRouterError(said, code=code)

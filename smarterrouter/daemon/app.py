@@ -6,25 +6,24 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Any
 
-import msgspec
-from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar import Litestar, MediaType, Request, Response, get
 from litestar.exceptions import HTTPException
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope, Send
-from msgspec import Struct, to_builtins
 
 from smarterrouter import __version__
 from smarterrouter.assembly import Engine
 from smarterrouter.daemon import listing
+from smarterrouter.daemon.admin import admin_routes
 from smarterrouter.daemon.auth import Keys
 from smarterrouter.daemon.company import WaitPolicy
+from smarterrouter.daemon.events import Events, told_to_stop
 from smarterrouter.daemon.openai_routes import ModelRoutes
-from smarterrouter.domain.chat import Endpoint, Message, asking
+from smarterrouter.domain.chat import Endpoint
 from smarterrouter.domain.models import Capability
-from smarterrouter.errors import BadRequest, SmarterRouterError, Unavailable
+from smarterrouter.errors import SmarterRouterError
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +40,13 @@ def create_app(engine: Engine) -> ASGIApp:
     admin = settings.admin_api_key
     keys = Keys(settings.keys, admin.get_secret_value() if admin else None)
 
+    events = Events(engine)
+
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with engine:
-            yield
+            with told_to_stop(events.close):
+                yield
             await to_models.finished(FAREWELL_S)
 
     def knock(request: Request[Any, Any, Any]) -> None:
@@ -54,8 +56,7 @@ def create_app(engine: Engine) -> ASGIApp:
     rest = Litestar(
         route_handlers=[
             *_listing_routes(engine),
-            *_explain_routes(engine),
-            *_record_routes(engine),
+            *admin_routes(engine, events),
         ],
         lifespan=[lifespan],
         before_request=knock,
@@ -113,92 +114,6 @@ def _listing_routes(engine: Engine) -> list[Any]:
         )
 
     return [health, models, model]
-
-
-def _explain_routes(engine: Engine) -> list[Any]:
-    @get("/admin/explain", sync_to_thread=False)
-    def explain(
-        prompt: FromQuery[str],
-        model: FromQuery[str | None] = None,
-        image: FromQuery[bool] = False,
-        tools: FromQuery[bool] = False,
-    ) -> dict[str, object]:
-        return explained(Question(prompt, model, image, tools))
-
-    @post("/admin/explain", status_code=200, sync_to_thread=False)
-    def explain_long(data: JSONBody[Question]) -> dict[str, object]:
-        return explained(data)
-
-    def explained(asked: Question) -> dict[str, object]:
-        if not asked.prompt.strip():
-            raise BadRequest("'prompt' is empty.", param="prompt")
-        request = asking(
-            [Message("user", asked.prompt)],
-            model=asked.model or engine.settings.external_model_name,
-            image=asked.image,
-            tools=asked.tools,
-        )
-        return {"schema": 1, "decision": engine.completions.decide(request).as_json()}
-
-    return [explain, explain_long]
-
-
-def _record_routes(engine: Engine) -> list[Any]:
-    @get("/admin/decisions", sync_to_thread=False)
-    def decisions(limit: FromQuery[int] = 50) -> dict[str, object]:
-        kept = list(engine.completions.decisions)[-max(1, limit) :]
-        return {"schema": 1, "decisions": [one.as_json() for one in reversed(kept)]}
-
-    @get("/admin/decisions/{decision_id:str}", sync_to_thread=True)
-    def decision(decision_id: FromPath[str]) -> dict[str, object]:
-        return {"schema": 1, **_kept(engine, decision_id)}
-
-    @get("/admin/stats", sync_to_thread=True)
-    def stats(since: FromQuery[float] = 0.0) -> dict[str, object]:
-        figures = to_builtins(engine.queries.stats(since))
-        return {"schema": 1, **figures, "store": asdict(engine.writer.counts)}
-
-    return [decisions, decision, stats]
-
-
-def _kept(engine: Engine, name: str) -> dict[str, object]:
-    """A decision with what became of it; where that cannot be read, as it is remembered."""
-    made = (one for one in list(engine.completions.decisions) if one.id == name)
-    remembered = next(made, None)
-    try:
-        stored = engine.queries.decision(name)
-    except Unavailable:
-        if remembered is None:
-            raise
-        stored = None
-    if stored is not None:
-        return {
-            "decision": msgspec.json.decode(stored.decision),
-            "outcomes": to_builtins(stored.outcomes),
-            "made_at": stored.made_at,
-            "prompt_sha256": stored.prompt_sha256,
-            "prompt": to_builtins(stored.prompt),
-        }
-    if remembered is None:
-        raise NotKept(f"No decision '{name}' is kept.")
-    return {"decision": remembered.as_json(), "outcomes": []}
-
-
-class Question(Struct, forbid_unknown_fields=True):
-    """What ``/admin/explain`` is asked; by POST where it is too long for an address."""
-
-    prompt: str
-    model: str | None = None
-    image: bool = False
-    tools: bool = False
-
-
-class NotKept(SmarterRouterError):
-    """A decision that is no longer, or never was, kept."""
-
-    status = 404
-    type = "invalid_request_error"
-    code = "not_found"
 
 
 def _ours(_: Request[Any, Any, Any], error: SmarterRouterError) -> Response[dict[str, object]]:

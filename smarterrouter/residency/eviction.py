@@ -65,7 +65,8 @@ def victims(
     if not missing:
         return ()
     taken: list[Resident] = []
-    for resident in sorted(idle, key=_ORDERS[strategy](missing)):
+    helpful = [one for one in idle if not missing.keys().isdisjoint(one.share)]
+    for resident in sorted(helpful, key=_ORDERS[strategy](missing)):
         if any(resident.share.get(device, 0) > 0 for device in missing):
             taken.append(resident)
             missing = _less(missing, resident.share)
@@ -80,8 +81,10 @@ def _less(missing: Mapping[str, int], share: Share) -> dict[str, int]:
 
 
 def _needed(lack: Mapping[str, int], taken: list[Resident]) -> list[Resident]:
+    if len(taken) == 1:
+        return taken
     spare = {
-        device: sum(one.share.get(device, 0) for one in taken) - need
+        device: sum([one.share.get(device, 0) for one in taken]) - need
         for device, need in lack.items()
     }
     needed = list(taken)
@@ -96,7 +99,7 @@ _Key = Callable[[Resident], tuple[float, ModelRef]]
 
 
 def _freed(resident: Resident, lack: Mapping[str, int]) -> int:
-    return sum(min(resident.share.get(device, 0), need) for device, need in lack.items())
+    return sum([min(resident.share.get(device, 0), need) for device, need in lack.items()])
 
 
 def _lru(lack: Mapping[str, int]) -> _Key:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from smarterrouter.domain.models import Footprint
 from smarterrouter.domain.shape import Layer, Layout, Shape
 
-# The program itself with its libraries, before any model: 16 MB of a llama-server alone, 32 MB in
-# the wheel's Python.
-BASE_BYTES = 24_000_000
+# The program itself with its libraries, before any model: in the wheel's Python, and llama-server.
+WHEEL_BYTES = 32_000_000
+SERVER_BYTES = 17_000_000
+BASE_BYTES = WHEEL_BYTES
 # What CUDA, cuBLAS and their work space hold on a card before any model; 300 to 500 MB are usual.
 # Not measured here.
 GPU_CONTEXT_BYTES = 400_000_000
@@ -24,7 +25,7 @@ GPU_CONTEXT_BYTES = 400_000_000
 # their last tokens. The managed backend allows no more; a llama-server does 32 by itself.
 CHECKPOINTS = 2
 # One token's text, its merges and look-up tables in the tokenizer: 170 without merges, 330 with
-# one merge for each token, 500 with two.
+# one merge for each token, 500 with two; in the wheel some 100 more.
 _VOCABULARY_BYTES = 300
 # Cells and slots are dealt out in such blocks.
 _BLOCK = 256
@@ -92,12 +93,13 @@ def compute_bytes(layout: Layout, *, embeds: bool = False) -> int:
     """Work space: the activations of one micro-batch, its attention mask, and its logits.
 
     Of the activations three feed-forward rows and five embeddings are alive at a time, in
-    32-bit floats. An encoder ends without logits.
+    32-bit floats, and one of the rows once more in 16 bits, for the product with the weights. An
+    encoder ends without logits.
     """
     shape = layout.shape
-    row = 3 * shape.feed_forward_length + 5 * shape.embedding_length
+    row = 14 * shape.feed_forward_length + 20 * shape.embedding_length
     logits = 0 if _encodes(shape) else _logits_bytes(layout, embeds)
-    return 4 * _micro_batch(layout) * row + _mask_bytes(layout) + logits
+    return _micro_batch(layout) * row + _mask_bytes(layout) + logits
 
 
 def output_bytes(layout: Layout, *, embeds: bool = False) -> int:

@@ -8,6 +8,7 @@ served as they came.
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections.abc import Iterator
 
@@ -75,10 +76,12 @@ class Line:
         """In the order in which they will be served."""
         return tuple(ticket for _, _, ticket in self._places.get(model, ()))
 
-    def first(self, model: ModelRef) -> Ticket | None:
-        """Whose turn it is."""
-        places = self._places.get(model)
-        return places[0][2] if places else None
+    def first(self, model: ModelRef, before: float = math.inf) -> Ticket | None:
+        """Whose turn it is, among those who have waited since ``before``."""
+        for _, _, ticket in self._places.get(model, ()):
+            if ticket.since <= before:
+                return ticket
+        return None
 
     def serve(self, ticket: Ticket) -> None:
         """Its turn has come."""

@@ -7,8 +7,8 @@ touches a backend, so ``scheduler`` runs it for real and a simulation can run it
 What one pass over the queue does:
 
 1. Whoever waits for a model that failed a moment ago, or can never fit, is refused.
-2. A model that somebody has waited for longer than ``patience_s`` gets no new use of whoever
-   stands in its way.
+2. Whoever stands in the way of a model that somebody has waited for longer than ``patience_s``
+   gets no new use, except by those who waited for its own load.
 3. Ready models are granted, each caller in turn, as many at once as the model answers.
 4. Models that are away are brought in, those waited for too long first. What fits is reserved and
    loaded. Otherwise enough idle models go, all together, and no later one takes their room.
@@ -19,6 +19,7 @@ A model that is resident with too short a context is loaded anew as in 4 once it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -192,7 +193,10 @@ class Planner:
             seat.context = max(seat.context, seat.loading_for)
         turn = _Round()
         self._grant(model, turn)
-        return turn.effects + self._plan(now) + self._shed(now)
+        effects = turn.effects + self._plan(now) + self._shed(now)
+        if seat.conduct.keep_alive_s == 0.0 and not turn.effects:  # all who waited have hung up
+            effects += self._let_go(model, seat, now)
+        return effects
 
     def load_failed(self, model: ModelRef, error: SmarterRouterError, now: float) -> list[Effect]:
         """A load has failed: every waiter gets the reason, and who made way for it comes back.
@@ -206,8 +210,9 @@ class Planner:
         seat.failed(error, now)
         seat.context = None
         self.ledger.release(model)
+        made_way = self._made_way.pop(model, ())
         effects = self._refuse_all(model, error) + self._plan(now)
-        for victim in reversed(self._made_way.pop(model, ())):
+        for victim in reversed(made_way):
             effects += self._bring_back(victim, model, now)
         return effects
 
@@ -390,6 +395,8 @@ class Planner:
     # the pass over the queue
 
     def _plan(self, now: float) -> list[Effect]:
+        for model in [m for m in self._made_way if m not in self.line and self._seat(m).away]:
+            del self._made_way[model]
         if not self.line:
             self._bars.clear()
             return []
@@ -413,15 +420,14 @@ class Planner:
         if seat.away and seat.failure is not None and now < seat.retry_at:
             turn.effects += self._refuse_all(model, _again(model, seat, now))
             return
-        for ticket in self.line.waiting_for(model):
+        for ticket in sorted(self.line.waiting_for(model), key=lambda one: -one.context):
             if seat.ready and seat.suffices(ticket.context):
-                continue
-            lack = self.too_large(model, ticket.context)
-            if lack is None and seat.away:
                 return
-            if lack is not None:
-                self.line.leave(ticket)
-                turn.effects.append(Refuse(ticket, _never(model, lack)))
+            lack = self.too_large(model, ticket.context)
+            if lack is None:
+                return
+            self.line.leave(ticket)
+            turn.effects.append(Refuse(ticket, _never(model, lack)))
 
     def _bar(self, turn: _Round, now: float) -> None:
         """Rule 2. Only the first to lose patience on a device bars anyone there."""
@@ -429,22 +435,32 @@ class Planner:
         late = [model for model, began in since.items() if now - began > self.limits.patience_s]
         turn.impatient = sorted(late, key=lambda model: since[model])
         bars: dict[ModelRef, Way] = {}
+        spoken_for: set[str] = set()
         for model in turn.impatient:
+            wanted = self._wanted(model)
+            if spoken_for.issuperset(wanted.devices):
+                continue
             before = self._bars[model].going if model in self._bars else ()
-            way = self._rooms.in_the_way(model, self._wanted(model), before)
-            if all(set(way.share).isdisjoint(other.share) for other in bars.values()):
+            way = self._rooms.in_the_way(model, wanted, before)
+            if spoken_for.isdisjoint(way.share):
                 bars[model] = way
+                spoken_for |= set(way.share)
                 turn.barred |= set(way.going)
         self._bars = bars
 
     def _grant(self, model: ModelRef, turn: _Round) -> None:
-        """Rule 3, for one model."""
+        """Rule 3, for one model. A load serves all who waited for it, even if it is barred since:
+        only those who came later are new. Otherwise many who wait for long would swap models at
+        every request.
+        """
         seat = self._seat(model)
-        if not seat.ready or model in turn.barred:
-            return
-        while seat.has_slot and (ticket := self.line.first(model)) is not None:
-            if not seat.suffices(ticket.context):
-                return
+        before = seat.since if model in turn.barred else math.inf
+        while (
+            seat.ready
+            and seat.has_slot
+            and (ticket := self.line.first(model, before)) is not None
+            and seat.suffices(ticket.context)
+        ):
             self.line.serve(ticket)
             seat.leases += 1
             turn.effects.append(Grant(ticket))
@@ -459,7 +475,8 @@ class Planner:
             why = f"to make room for {model}, {self._since(model, now)}"
             for ref in way.going:
                 turn.effects.append(self._start_unload(ref, why, now))
-            idle[:] = [one for one in idle if one.ref not in way.going]
+            gone = frozenset(way.going)
+            idle[:] = [one for one in idle if one.ref not in gone]
             self._made_way[model] = (*self._made_way.get(model, ()), *way.going)
             turn.claimed |= set(way.share)
         else:
@@ -467,11 +484,8 @@ class Planner:
 
     def _idle(self, turn: _Round, now: float) -> list[Resident]:
         """Who may go in this round: nobody that others wait for, unless it is barred."""
-        return [
-            one
-            for one in self._rooms.idle(now)
-            if one.ref not in self.line or one.ref in turn.barred
-        ]
+        stay = frozenset(self.line.models) - turn.barred
+        return [one for one in self._rooms.idle(now) if one.ref not in stay]
 
     def _cold(self, model: ModelRef) -> bool:
         """Whether the model has to be loaded before whoever is next can be served."""
@@ -510,8 +524,10 @@ class Planner:
 
     def _bring_back(self, model: ModelRef, failed: ModelRef, now: float) -> list[Effect]:
         """The model made way for one that then failed to load."""
-        demand = self._demand(model, 0)
-        if demand is None or self._seat(model).state is not Residency.UNLOADED:
+        demand, seat = self._demand(model, 0), self._seat(model)
+        if demand is None or seat.state is not Residency.UNLOADED:
+            return []
+        if seat.conduct.keep_alive_s == 0.0:
             return []
         way = self._rooms.way(model, demand, ())
         if way is None or way.waits:
@@ -585,9 +601,14 @@ class Planner:
         )
 
     def _waited_too_long(self, ticket: Ticket, now: float) -> Unavailable:
+        name, seat, waited = ticket.model.name, self._seat(ticket.model), now - ticket.since
+        reason = f"There was no room for {name} for {waited:.0f} s: others were in use."
+        if seat.state is Residency.LOADING:
+            reason = f"{name} is still loading after {waited:.0f} s."
+        elif seat.ready:
+            reason = f"{name} was busy with others for {waited:.0f} s."
         return Unavailable(
-            f"There was no room for {ticket.model.name} for {now - ticket.since:.0f} s. Others "
-            "were in use all that time. Try again, or raise ROUTER_QUEUE_WAIT_S.",
+            f"{reason} Try again, or raise ROUTER_QUEUE_WAIT_S.",
             retry_after_s=self._retry_after_s(ticket.model, now),
         )
 

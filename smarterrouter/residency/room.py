@@ -94,7 +94,9 @@ class Rooms:
             if ref != model
         ]
         found: list[tuple[int, Way]] = []
-        for share in self._shares(demand, self._most(model, demand)):
+        most = self._most(model, demand)
+        together = split(demand, most)
+        for share in [*singles(demand, most), *([together] if together else [])]:
             lack = {d: count - soon[d] for d, count in share.items()}
             going = victims(lack, holders)
             if going is not None:
@@ -119,8 +121,14 @@ class Rooms:
         """Whoever could go at once; one whose unload failed is tried again after a while."""
         if not self._rules.may_evict:
             return []
+        priced = self._rules.strategy is not Strategy.LRU
         return [
-            Resident(ref, share, seat.last_used, self._regret(ref, seat, now, load_s))
+            Resident(
+                ref,
+                share,
+                seat.last_used,
+                self._regret(ref, seat, now, load_s) if priced else 0.0,
+            )
             for ref, seat in self._seats.items()
             if seat.leases == 0 and not seat.pinned
             if seat.ready or (seat.state is Residency.FAILED and now >= seat.retry_at)
@@ -142,13 +150,15 @@ class Rooms:
         others = [one for one in idle if one.ref != model]
         if not others:
             return None
-        attainable = {
-            d: count + sum(one.share.get(d, 0) for one in others) for d, count in soon.items()
-        }
+        attainable = dict(soon)
+        for one in others:
+            for device, count in one.share.items():
+                if device in attainable:
+                    attainable[device] += count
         ways: list[tuple[float, Way]] = []
-        for share in self._shares(demand, attainable):
-            if ways and len(share) > 1:
-                break
+        alone = singles(demand, attainable)
+        together = None if alone else split(demand, attainable)
+        for share in alone if together is None else (together,):
             lack = {d: count - soon[d] for d, count in share.items()}
             going = victims(lack, others, self._rules.strategy)
             if going:
@@ -158,12 +168,9 @@ class Rooms:
     def _price(self, going: tuple[ModelRef, ...], idle: list[Resident]) -> float:
         """What their going costs, to choose between devices."""
         if self._rules.strategy is Strategy.LRU:
-            return max(one.last_used for one in idle if one.ref in going)
-        return sum(one.regret_s for one in idle if one.ref in going)
-
-    def _shares(self, demand: Demand, room: Mapping[str, int]) -> list[Share]:
-        alone, together = singles(demand, room), split(demand, room)
-        return [*alone, together] if together is not None else alone
+            return max(self._seats[ref].last_used for ref in going)
+        gone = frozenset(going)
+        return sum(one.regret_s for one in idle if one.ref in gone)
 
     def _coming(self) -> dict[str, int]:
         """Bytes that unloads under way will free, by device."""
@@ -176,17 +183,15 @@ class Rooms:
 
     def _most(self, model: ModelRef, demand: Demand) -> dict[str, int]:
         """Room by device if everybody went who ever will."""
+        staying = [
+            self._ledger.share_of(ref)
+            for ref, seat in self._seats.items()
+            if self._stays(seat) and ref != model
+        ]
         return {
-            device: max(0, self._ledger.ceiling(device) - self._staying(model, device))
-            for device in demand.devices
+            d: max(0, self._ledger.ceiling(d) - sum(share.get(d, 0) for share in staying))
+            for d in demand.devices
         }
-
-    def _staying(self, model: ModelRef, device: str) -> int:
-        return sum(
-            count
-            for ref, count in self._ledger.holders(device)
-            if ref != model and self._stays(self._seats[ref])
-        )
 
     def _stays(self, seat: Seat) -> bool:
         return seat.pinned or (not self._rules.may_evict and seat.state is not Residency.UNLOADING)

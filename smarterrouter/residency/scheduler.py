@@ -119,6 +119,7 @@ class Scheduler:
         self._futures: dict[int, asyncio.Future[None]] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._moving: set[ModelRef] = set()
+        self._moves = 0
         self._leaving: dict[ModelRef, asyncio.Event] = {}
         self._watchers: set[Callable[[], None]] = set()
         self._closing = False
@@ -191,18 +192,14 @@ class Scheduler:
         self._carry_out(self.planner.unload(model, self._clock.now()))
         if leaving := self._leaving.get(model):
             await leaving.wait()
-        if self.planner.state(model) is Residency.FAILED:
-            raise BackendError(f"{model} could not be unloaded: the log says why.")
+            if self.planner.state(model) is Residency.FAILED:
+                raise BackendError(f"{model} could not be unloaded: the log says why.")
 
     async def pin(self, model: ModelRef) -> None:
-        """Have the model loaded, and never go. Raises as a lease does; then it is not pinned."""
-        before = self.planner.seat(model).pinned
+        """Have the model loaded, and never go. Raises as a lease does; then nothing has changed."""
+        _, since = await self.admit(model, BY_HAND)
         self._carry_out(self.planner.pin(model, True, self._clock.now()))
-        try:
-            await self.load(model)
-        except BaseException:
-            self._carry_out(self.planner.pin(model, before, self._clock.now()))
-            raise
+        self.release(model, since, by_hand=True)
 
     def unpin(self, model: ModelRef) -> None:
         """From now on the model may go."""
@@ -261,6 +258,8 @@ class Scheduler:
             self._carry_out(self.planner.leave(ticket, now))
 
     def _carry_out(self, effects: list[Effect]) -> None:
+        if self._closing:  # those who waited have been told, and nothing more is begun
+            return
         for effect in effects:
             match effect:
                 case Grant(ticket):
@@ -287,9 +286,6 @@ class Scheduler:
             future.set_result(None)
 
     def _start(self, work: Coroutine[object, None, None], name: str) -> None:
-        if self._closing:
-            work.close()
-            return
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
@@ -299,7 +295,7 @@ class Scheduler:
         log.info("loading %s: %s", model, why)
         source = self.planner.planned_source(model, placement.context)
         try:
-            with self._on_the_move(model):
+            with self._on_the_move(model) as moves:
                 before = await self._devices.used(placement.share)
                 footprint = await self._backends[model.backend].load(model.name, placement)
                 if footprint is not None and footprint.spilled_bytes:
@@ -314,15 +310,18 @@ class Scheduler:
         log.info("loaded %s in %.1f s", model, now - began)
         self.history.add(Kind.LOAD, model, why, seconds=now - began, held=sum(held.share.values()))
         self._carry_out(self.planner.loaded(model, held, now))
-        if held.source != "measured":
-            await self._correct(model, placement, held, before)
+        if held.source != "measured" and moves is not None:
+            await self._correct(model, placement, held, before, moves)
 
     @contextmanager
-    def _on_the_move(self, model: ModelRef) -> Iterator[None]:
+    def _on_the_move(self, model: ModelRef) -> Iterator[int | None]:
+        """Gives the number of this move; nothing while others are on the move too."""
+        self._moves += 1
+        alone = not self._moving
         self._moving.add(model)
         try:
             with self._devices.busy():
-                yield
+                yield self._moves if alone else None
         finally:
             self._moving.discard(model)
 
@@ -356,14 +355,14 @@ class Scheduler:
         )
 
     async def _correct(
-        self, model: ModelRef, placement: Placement, held: Held, before: Used
+        self, model: ModelRef, placement: Placement, held: Held, before: Used, moves: int
     ) -> None:
-        """See how much more the devices hold now, if nothing else has come or gone there."""
-        if not before or self._moving:
+        """See how much more the devices hold now, if nothing else has come or gone since."""
+        if not before or self._moves != moves:
             return
         after = await self._devices.settled(placement.share)
         share = difference(before, after, sum(held.share.values()))
-        if share is None or self._moving or not self.planner.seat(model).ready:
+        if share is None or self._moves != moves or not self.planner.seat(model).ready:
             return
         self._learn(model, placement.context, Held(share, "measured", held.context))
         self._carry_out(self.planner.holds(model, share, self._clock.now(), "measured"))

@@ -29,7 +29,7 @@ from smarterrouter.backends.wire import Timeouts
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain.chat import Endpoint
 from smarterrouter.domain.models import Capability, Model
-from smarterrouter.residency.footprint import estimate
+from smarterrouter.residency.footprint import SERVER_BYTES, WHEEL_BYTES, estimate
 from tests.benchmarks.footprint_models import KINDS, make_kind
 from tests.support.llama_binary import find_llama_server
 from tests.support.make_gguf import SPEECH, make
@@ -39,7 +39,7 @@ SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1"
 ALLOWED = 0.20
 LENGTHS = (0.02, 0.9, 0.05, 0.1, 0.01, 0.15, 0.03, 0.02, 0.08, 0.04)
 """How much of a slot's context each prompt fills, up to `LONGEST`."""
-LONGEST = 3000
+LONGEST = 1500
 TOKENS_PER_WORD = {SMOLLM2: 1.4}
 """Other models know every word of `SPEECH` as one token."""
 WRAPPING = 40
@@ -154,18 +154,19 @@ async def held(case: Case, folder: Path, server: Path | None = None) -> Held:
         presets.write_text(case.preset())
         options = ManagedOptions("local", folder, presets, llama_server=server)
         backend = ManagedBackend(options, Timeouts())
+        base = WHEEL_BYTES if server is None else SERVER_BYTES
         try:
-            return await _held(case, backend, "wheel" if server is None else server.name)
+            return await _held(case, backend, "wheel" if server is None else server.name, base)
         finally:
             await backend.aclose()
 
 
-async def _held(case: Case, backend: ManagedBackend, server: str) -> Held:
+async def _held(case: Case, backend: ManagedBackend, server: str, base: int) -> Held:
     [model] = [one for one in await backend.models() if one.ref.name == case.model]
     layout = backend.layout(case.model)
     assert layout is not None
     embeds = Capability.EMBEDDING in model.capabilities
-    estimated = estimate(layout, embeds=embeds).bytes
+    estimated = estimate(layout, embeds=embeds, base_bytes=base).bytes
     await backend.load(case.model)
     loaded = backend.footprint(case.model)
     texts = prompts(case)

@@ -1,10 +1,11 @@
-"""A backend whose loads take as long as they are told to, and that can fail and lose models."""
+"""A backend whose loads take as long as they are told to, and that can fail and lose models; and
+devices that show what they are told to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.devices import GpuDevice
@@ -22,7 +23,12 @@ from smarterrouter.errors import BackendError
 
 
 class SlowBackend:
-    """Implements ``ports.Backend``; ``loads`` and ``unloads`` record what was asked of it."""
+    """Implements ``ports.Backend``. ``loads``, ``placements`` and ``unloads`` are what was asked.
+
+    ``failure`` is what every load fails of, ``staying`` what an unload of that model fails of.
+    ``footprints`` is what a load tells of a model; of others it tells nothing. ``pids`` are its
+    processes. ``when_loaded`` and ``when_unloaded`` are called with a name when that is done.
+    """
 
     name = "slow"
     kind = "fake"
@@ -30,17 +36,17 @@ class SlowBackend:
     capabilities = frozenset({Capability.LOAD, Capability.UNLOAD})
     placing = Placing.CHOSEN
 
-    def __init__(
-        self, size_bytes: int = 10, load_s: float = 0.01, failure: Exception | None = None
-    ) -> None:
-        self.size_bytes = size_bytes
-        self.load_s = load_s
+    def __init__(self, load_s: float = 1.0, failure: Exception | None = None) -> None:
+        self.load_s, self.unload_s = load_s, 0.5
         self.failure = failure
+        self.staying: dict[str, Exception] = {}
+        self.footprints: dict[str, Footprint] = {}
+        self.pids: dict[str, int] = {}
+        self.when_loaded: Callable[[str], None] = lambda name: None
+        self.when_unloaded: Callable[[str], None] = lambda name: None
         self.loads: list[str] = []
+        self.placements: list[Placement] = []
         self.unloads: list[str] = []
-        self.loading = asyncio.Event()
-        self.loaded = asyncio.Event()
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lost: Lost = lambda model, reason: None
 
     async def models(self) -> tuple[Model, ...]:
@@ -56,25 +62,26 @@ class SlowBackend:
         return 0
 
     def processes(self, name: str) -> tuple[int, ...]:
-        return ()
+        return (self.pids[name],) if name in self.pids else ()
 
     async def version(self) -> str | None:
         return None
 
     async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
         self.loads.append(name)
-        self.loading.set()
+        self.placements.append(placement)
         await asyncio.sleep(self.load_s)
         if self.failure:
             raise self.failure
-        self.loaded.set()
-        if not self.finished.done():
-            self.finished.set_result(None)
-        return Footprint(self.size_bytes, "measured")
+        self.when_loaded(name)
+        return self.footprints.get(name)
 
     async def unload(self, name: str) -> None:
-        await asyncio.sleep(self.load_s)
         self.unloads.append(name)
+        await asyncio.sleep(self.unload_s)
+        if error := self.staying.get(name):
+            raise error
+        self.when_unloaded(name)
 
     def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
         raise BackendError("a fake has nothing to say")
@@ -88,3 +95,35 @@ class SlowBackend:
     def lose(self, name: str) -> None:
         """The model goes away by itself."""
         self._lost(ModelRef(self.name, name), "it crashed")
+
+
+class Dials:
+    """Implements ``weighing.Devices``: shows ``used_bytes`` and ``processes``, as they are set.
+
+    ``processes`` is bytes by device and pid. Three samples take ``settling_s``.
+    """
+
+    def __init__(self, used_bytes: Mapping[str, int | None]) -> None:
+        self.used_bytes = dict(used_bytes)
+        self.processes: dict[int, dict[str, int]] = {}
+        self.settling_s = 0.6
+
+    def busy(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def used(self, devices: Collection[str]) -> Mapping[str, int | None]:
+        return {device: self.used_bytes.get(device) for device in devices}
+
+    async def settled(self, devices: Collection[str]) -> Mapping[str, int | None]:
+        await asyncio.sleep(self.settling_s)
+        return await self.used(devices)
+
+    async def of_processes(self, pids: Collection[int], devices: Collection[str]) -> dict[str, int]:
+        held: dict[str, int] = {}
+        for pid in pids:
+            for device, count in self.processes.get(pid, {}).items():
+                held[device] = held.get(device, 0) + count
+        return held
+
+    def add(self, device: str, count: int) -> None:
+        self.used_bytes[device] = (self.used_bytes.get(device) or 0) + count

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 GRAIN_S = 1e-6
 """Each reading of the clock is later than the one before by at least this."""
+MOMENT_S = 1e-3
+"""Long enough for everything that follows at once, however often it reads the clock."""
 
 Result = TypeVar("Result")
 
@@ -62,7 +64,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def settle(self) -> None:
         """Run everything that is due now, and what follows from it at once."""
-        self.let_pass(GRAIN_S)
+        self.let_pass(MOMENT_S)
 
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **named: Any

@@ -86,6 +86,7 @@ class OllamaBackend:
         self._wire = Wire(timeouts)
         self._loads = Wire(replace(timeouts, first_byte_s=options.load_timeout_s))
         self._cards: dict[str, listing.Card] = {}
+        self._has_cards = False
         self._broken: set[str] = set()
         self._models: dict[str, Model] = {}
         self._shapes: dict[str, Shape | None] = {}
@@ -100,7 +101,14 @@ class OllamaBackend:
         shown = [(tag, card) for tag, card in zip(tags, cards, strict=True) if card is not None]
         here = (self.name, self._options.prefix)
         found = (
-            listing.model(tag, card, *here, running.get(tag.name), self._options.parallel)
+            listing.model(
+                tag,
+                card,
+                *here,
+                running.get(tag.name),
+                self._options.parallel,
+                cards=self._has_cards,
+            )
             for tag, card in shown
         )
         self._models = {model.ref.name: model for model in found if model is not None}
@@ -115,6 +123,7 @@ class OllamaBackend:
         """Any card of its node; RAM where there is none."""
         here = [device for device in devices if device.node == self.node]
         cards = tuple(device.id for device in here if device.vendor != HOST)
+        self._has_cards = bool(cards)
         return cards or tuple(device.id for device in here)
 
     def layout(self, name: str, context: int = 0) -> Layout | None:
@@ -153,7 +162,7 @@ class OllamaBackend:
         with self._using(name, length):
             await self._tell(name, path, keep_alive=asking.FOREVER, options={"num_ctx": length})
         resident = (await self._running()).get(name)
-        return listing.footprint(resident) if resident else None
+        return listing.footprint(resident, cards=self._has_cards) if resident else None
 
     async def unload(self, name: str) -> None:
         """While others use the model at Ollama it stays; it goes when they are done."""

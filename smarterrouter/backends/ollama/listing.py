@@ -117,11 +117,18 @@ def card(answer: object) -> Card:
 
 
 def model(
-    tag: Tag, shown: Card, backend: str, prefix: str, loaded: Running | None, parallel: int = 1
+    tag: Tag,
+    shown: Card,
+    backend: str,
+    prefix: str,
+    loaded: Running | None,
+    parallel: int = 1,
+    *,
+    cards: bool = False,
 ) -> Model | None:
     """The model, or ``None`` if it can neither chat nor embed.
 
-    ``parallel`` is what its server was started with.
+    ``parallel`` is what its server was started with; ``cards``: it has some.
     """
     details, info = tag.details or Details(), shown.model_info or {}
     architecture = text(info.get("general.architecture")) or details.family or None
@@ -140,7 +147,7 @@ def model(
         architecture=architecture,
         digest=tag.digest or None,
         resident=loaded is not None,
-        held=footprint(loaded) if loaded else None,
+        held=footprint(loaded, cards=cards) if loaded else None,
         slots=slots(has, details.family or architecture, parallel),
     )
 
@@ -162,11 +169,11 @@ def slots(has: frozenset[Capability], family: str | None, parallel: int) -> int:
     return 1 if alone else parallel
 
 
-def footprint(one: Running) -> Footprint | None:
-    """What a loaded model holds on devices, or in RAM if it holds nothing there."""
-    held = one.size_vram or one.size
-    if not held:
+def footprint(one: Running, *, cards: bool = False) -> Footprint | None:
+    """What a loaded model holds on ``cards``; without any, what it holds in RAM."""
+    if not one.size:
         return None
+    held = one.size_vram if cards else one.size_vram or one.size
     return Footprint(held, "reported", max(0, one.size - held), one.context_length)
 
 

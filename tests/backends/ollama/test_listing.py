@@ -132,6 +132,7 @@ def test_what_is_loaded_and_what_it_holds() -> None:
     assert listing.footprint(loaded["b:latest"]) == Footprint(10, "reported")
     assert listing.footprint(listing.Running("d", 8, 10)) == Footprint(10, "reported")
     assert loaded["b:latest"].context_length is None
+    assert listing.footprint(loaded["b:latest"], cards=True) == Footprint(0, "reported", 10)
     assert listing.footprint(listing.Running("c")) is None
     assert listing.running({"models": None}) == {}
 

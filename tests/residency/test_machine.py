@@ -1,0 +1,422 @@
+"""The real scheduler over simulated cards, in virtual time, with everything that goes wrong.
+
+What is true stands in ``tests/support/house.py`` and ``tests/fakes/machine.py``. ``Watch`` holds
+every decision against it, by the rules that must hold whatever happens. The state machines only
+stir: ``Unruly`` with all that backends, other programs and people do; ``Exact`` with nothing that
+could not have been foreseen, and there no card may ever overflow.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from smarterrouter.domain.models import ModelRef
+from smarterrouter.errors import InsufficientVram, Overloaded
+from smarterrouter.residency.demand import Conduct
+from smarterrouter.residency.eviction import Strategy
+from smarterrouter.residency.history import Kind
+from smarterrouter.residency.ledger import Share
+from smarterrouter.residency.placement import placed
+from smarterrouter.residency.planner import Limits
+from smarterrouter.residency.room import Rules
+from smarterrouter.residency.scheduler import TICK_S
+from smarterrouter.residency.seat import AWAY
+from smarterrouter.residency.states import Residency
+from tests.fakes.machine import GB, Build
+from tests.support.house import BOXED, BROAD, CLOUD, ROOMY, Client, House
+
+PATIENCE_S = 20.0
+SLACK_S = 0.1
+DRAINED_S = 3000.0
+"""Within this long everybody has been served or refused, once nothing goes wrong any more."""
+
+WHOLE, HUGE = ModelRef(BOXED, "whole"), ModelRef(BOXED, "huge")
+USUAL, MORE, MOST, NEVER = 0, 8192, 16384, 1 << 20
+"""Tokens of context that requests need."""
+PER_TOKEN = GB // 4096
+
+ONE_CARD = {"gpu0": 24 * GB}
+TWO_CARDS = {"gpu0": 24 * GB, "gpu1": 16 * GB}
+BUILDS = {
+    BOXED: [
+        Build("small", 5 * GB),
+        Build("stretch", 6 * GB, per_token=PER_TOKEN),
+        Build("large", 13 * GB),
+        Build("whole", 21 * GB),
+        Build("huge", 60 * GB),
+    ],
+    ROOMY: [Build("mid", 7 * GB), Build("gum", 4 * GB, per_token=PER_TOKEN)],
+    CLOUD: [Build("far", GB)],
+}
+ON_TWO = {
+    BOXED: [*BUILDS[BOXED], Build("split", 30 * GB)],
+    BROAD: [Build("wide", 12 * GB)],
+    CLOUD: BUILDS[CLOUD],
+}
+LIARS = {
+    BOXED: [Build("fat", 5 * GB, more=2 * GB), Build("thin", 8 * GB, more=-3 * GB)],
+    ROOMY: [Build("plump", 6 * GB, more=GB)],
+}
+CONDUCTS = [Conduct(slots, keep) for keep in (-1.0, 15.0, 0.0) for slots in (None, 1, 2)]
+
+
+class Watch:
+    """Holds every decision against the truth. ``wrong`` says what was not as it must be."""
+
+    def __init__(self, house: House) -> None:
+        self.house, self.planner = house, house.planner
+        self.wrong: list[str] = []
+        self._seats: dict[ModelRef, tuple[Residency, float]] = {}
+        self._shares: dict[ModelRef, Share] = {}
+        house.on_grant = self.granted
+        house.on_notice = self.remember
+        house.scheduler.watch(self.decided)
+        for backend in house.backends.values():
+            backend.asked_to_unload = self.asked_to_unload
+
+    def decided(self) -> None:
+        """Something was decided: what began, and was it right?"""
+        begun = [
+            (ref, seat.state)
+            for ref, seat in self.planner.seats.items()
+            if (seat.state, seat.since) != self._seats.get(ref)
+        ]
+        for ref, state in begun:
+            if state is Residency.LOADING:
+                self._load_begun(ref)
+            if state is Residency.UNLOADING:
+                self._unload_begun(ref)
+        self.remember()
+
+    def remember(self) -> None:
+        for ref, seat in self.planner.seats.items():
+            self._seats[ref] = (seat.state, seat.since)
+            self._shares[ref] = dict(self.planner.ledger.share_of(ref))
+
+    def _load_begun(self, ref: ModelRef) -> None:
+        before, share = self._shares.get(ref, {}), self.planner.ledger.share_of(ref)
+        for device, count in share.items():
+            if count > before.get(device, 0) and self.planner.ledger.free(device) < 0:
+                self.wrong.append(f"{ref} was loaded where there was no room: {share}")
+        if not self.house.waiting(ref) and not self._brought_back(ref):
+            self.wrong.append(f"{ref} was loaded, and nobody wanted it")
+
+    def _brought_back(self, ref: ModelRef) -> bool:
+        """It had made way for a model that has failed to load just now."""
+        now = self.house.loop.time()
+        failed = [r for r, s in self.planner.seats.items() if 0 < now - s.failed_at < SLACK_S]
+        went = [e for e in self.house.scheduler.history.events if e.kind is Kind.UNLOAD]
+        return any(e.model == ref and f"make room for {one}," in e.why for e in went for one in failed)
+
+    def _unload_begun(self, ref: ModelRef) -> None:
+        if self.house.reading(ref):
+            self.wrong.append(f"{ref} was unloaded under its readers")
+        if ref in self.house.pinned:
+            self.wrong.append(f"{ref} was unloaded although it is pinned")
+        if not (self._may_go(ref) or any(map(self._would_fit, self._wanted()))):
+            self.wrong.append(f"{ref} was unloaded in vain")
+
+    def _may_go(self, ref: ModelRef) -> bool:
+        """Sent away, idle for too long, or there is more than the budget allows."""
+        seat = self.planner.seat(ref)
+        keep, idle_s = seat.conduct.keep_alive_s, seat.since - seat.last_used
+        over = [d for d in self.planner.ledger.limits if self.planner.ledger.over_budget(d)]
+        return ref in self.house.sent_away or 0 <= keep <= idle_s + SLACK_S or bool(over)
+
+    def _wanted(self) -> dict[ModelRef, int]:
+        """Models that somebody waits for and that are not ready for them, with their context."""
+        wanted: dict[ModelRef, int] = {}
+        for client in self.house.waiting():
+            if self.planner.state(client.ref) in (*AWAY, Residency.READY):
+                wanted[client.ref] = max(wanted.get(client.ref, 0), client.context)
+        return wanted
+
+    def _would_fit(self, ref: ModelRef) -> bool:
+        """Whether the model fits when everybody has gone who is on the way out."""
+        demand, ledger = self.house.demand(ref, self._wanted()[ref]), self.planner.ledger
+        room = {device: ledger.free(device) for device in ledger.limits}
+        for other, seat in self.planner.seats.items():
+            if seat.state is Residency.UNLOADING or other == ref:
+                for device, count in ledger.share_of(other).items():
+                    room[device] += count
+        return demand is not None and placed(demand, room) is not None
+
+    def asked_to_unload(self, ref: ModelRef) -> None:
+        if self.house.reading(ref):
+            self.wrong.append(f"{ref} was to be unloaded under its readers")
+
+    def granted(self, client: Client) -> None:
+        there = self.house.backends[client.ref.backend].settled().get(client.ref.name)
+        if client.ref.backend in (BOXED, BROAD):
+            if there is None:
+                self.wrong.append(f"{client.ref} was granted and is not there")
+            elif there.context is not None and there.context < client.context:
+                self.wrong.append(f"{client.ref} was granted with too short a context")
+        for other in self.house.waiting(client.ref):
+            if other.caller != client.caller:
+                other.passed[client.caller] += 1
+                if other.passed[client.caller] > other.allowed:
+                    self.wrong.append(f"{client.caller} was served {other.passed} before {other}")
+        if len(self.house.cards.sizes) == 1:
+            self._patience(client)
+
+    def _patience(self, client: Client) -> None:
+        """Nobody gets a new use of what stands in the way of whoever has waited for too long.
+
+        Everything on the card stands in the way of the model that takes all of it.
+        """
+        oldest = min(self.house.waiting(), key=lambda one: one.since, default=None)
+        if oldest is None or oldest.ref != WHOLE or not self.planner.ledger.share_of(client.ref):
+            return
+        late_s = self.house.loop.time() - oldest.since - PATIENCE_S
+        ready_s = self.house.loop.time() - self.planner.seat(client.ref).since
+        if late_s > TICK_S and ready_s > SLACK_S and self.planner.state(WHOLE) in AWAY:
+            self.wrong.append(f"{client.ref} was granted, {late_s} s after patience had ended")
+
+    def check(self) -> None:
+        """What must be so at any moment."""
+        house = self.house
+        assert not house.loop.broken, house.loop.broken
+        assert not self.wrong, self.wrong
+        for backend in house.backends.values():
+            assert not backend.complaints, backend.complaints
+        for ref in house.refs:
+            seat = self.planner.seat(ref)
+            assert seat.leases == len(house.holding(ref)), ref
+            assert seat.pinned == (ref in house.pinned), ref
+        for client in house.waiting():
+            waited = house.loop.time() - client.since
+            assert waited <= self.planner.limits.wait_s + TICK_S + SLACK_S, client
+        self._counted()
+
+    def _counted(self) -> None:
+        """What we have loaded and what is still there is in the books."""
+        ledger = self.planner.ledger
+        for backend in self.house.backends.values():
+            for name, there in backend.settled().items():
+                share = ledger.share_of(ModelRef(backend.name, name))
+                assert share or not there.ours, f"{name} is there and is not counted"
+        for device in ledger.limits:
+            shares = [ledger.share_of(ref).get(device, 0) for ref in self.house.refs]
+            assert ledger.own(device) == sum(shares)
+
+
+class Stirred(RuleBasedStateMachine):
+    """What people do to any house."""
+
+    cards: ClassVar[dict[str, int]]
+    builds: ClassVar[dict[str, list[Build]]]
+    may_evict: ClassVar[st.SearchStrategy[bool]] = st.just(True)
+
+    @initialize(data=st.data())
+    def move_in(self, data: st.DataObject) -> None:
+        count = sum(map(len, self.builds.values()))
+        conducts = data.draw(st.lists(st.sampled_from(CONDUCTS), min_size=count, max_size=count))
+        refs = [ModelRef(name, b.name) for name, builds in self.builds.items() for b in builds]
+        self.house = House(
+            self.cards,
+            self.builds,
+            Limits(data.draw(st.sampled_from([256, 4])), PATIENCE_S, data.draw(st.sampled_from([5000.0, 60.0]))),
+            Rules(data.draw(st.sampled_from(Strategy)), data.draw(self.may_evict)),
+            dict(zip(refs, conducts, strict=True)).__getitem__,
+        )
+        self.watch = Watch(self.house)
+        self.furnish(data)
+
+    def furnish(self, data: st.DataObject) -> None:
+        """What there is before anybody asks for anything."""
+
+    def ref(self, number: int) -> ModelRef:
+        return self.house.refs[number % len(self.house.refs)]
+
+    @rule(
+        number=st.integers(0, 20),
+        caller=st.sampled_from(["ann", "bob", "cy"]),
+        context=st.sampled_from([USUAL, USUAL, MORE, MOST, NEVER]),
+        hold_s=st.sampled_from([0.0, 0.5, 5.0, 15.0]),
+        times=st.sampled_from([1, 1, 1, 3]),
+    )
+    def ask(self, number: int, caller: str, context: int, hold_s: float, times: int) -> None:
+        ref = self.ref(number)
+        asked = [self.house.ask(ref, caller, context, hold_s) for _ in range(times)]
+        self.house.loop.settle()
+        if ref == HUGE:
+            assert all(isinstance(one.error, InsufficientVram | Overloaded) for one in asked)
+
+    @rule(number=st.integers(0, 20))
+    def ask_for_the_whole_card(self, number: int) -> None:
+        self.house.ask(WHOLE, f"dee{number}", USUAL, 1.0)
+
+    @precondition(lambda self: self.house.live())
+    @rule(number=st.integers(0, 50))
+    def hang_up(self, number: int) -> None:
+        live = self.house.live()
+        task = live[number % len(live)].task
+        assert task is not None
+        task.cancel()
+
+    @rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 3.0, 10.0, 30.0]))
+    def wait(self, seconds: float) -> None:
+        self.house.loop.let_pass(seconds)
+
+    @rule(number=st.integers(0, 20))
+    def load_by_hand(self, number: int) -> None:
+        self.house.load(self.ref(number))
+
+    @rule(number=st.integers(0, 20))
+    def unload_by_hand(self, number: int) -> None:
+        self.house.unload(self.ref(number))
+
+    @rule(number=st.integers(0, 20))
+    def pin(self, number: int) -> None:
+        self.house.pin(self.ref(number))
+
+    @rule(number=st.integers(0, 20))
+    def unpin(self, number: int) -> None:
+        self.house.unpin(self.ref(number))
+
+    @rule(load_s=st.sampled_from([0.2, 4.0]), unload_s=st.sampled_from([0.0, 2.0]))
+    def be_slow(self, load_s: float, unload_s: float) -> None:
+        for backend in self.house.backends.values():
+            backend.load_s, backend.unload_s = load_s, unload_s
+
+    @rule(number=st.integers(0, 20))
+    def fail_to_load(self, number: int) -> None:
+        ref = self.ref(number)
+        self.house.backends[ref.backend].fails_to_load.add(ref.name)
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 3.0]))
+    def free_memory_late(self, seconds: float) -> None:
+        for backend in self.house.backends.values():
+            backend.freed_after_s = seconds
+
+    @invariant()
+    def all_is_as_it_must_be(self) -> None:
+        self.house.loop.settle()
+        self.watch.check()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "house"):
+            return
+        try:
+            self.calm_down()
+            until = self.house.loop.time() + DRAINED_S
+            while self.house.live() and self.house.loop.time() < until:
+                self.house.loop.let_pass(5.0)
+                self.watch.check()
+            assert not self.house.live(), "somebody waits for ever"
+            assert not self.house.planner.line
+        finally:
+            left = self.house.close()
+        assert not left
+
+    def calm_down(self) -> None:
+        """Nothing goes wrong any more, and nobody asks for anything more."""
+        for backend in self.house.backends.values():
+            backend.heal()
+
+
+class Exact(Stirred):
+    """Models take what was planned, memory is freed in time, and no other program takes more."""
+
+    def furnish(self, data: st.DataObject) -> None:
+        for card in self.house.cards.sizes:
+            self.house.cards.foreign(card, data.draw(st.sampled_from([0, 0, 3])) * GB)
+        self.house.look()
+
+    @invariant()
+    def no_card_overflows(self) -> None:
+        assert not self.house.cards.overruns, self.house.cards.overruns
+
+
+class Unruly(Stirred):
+    may_evict = st.sampled_from([True, True, True, False])
+
+    @rule(number=st.integers(0, 20))
+    def crash(self, number: int) -> None:
+        boxed = self.house.backends[BOXED]
+        if there := sorted(boxed.settled()):
+            name = there[number % len(there)]
+            for client in self.house.holding(ModelRef(BOXED, name)):
+                client.orphan = True
+            boxed.crash(name)
+
+    @rule(number=st.integers(0, 20))
+    def evict_by_itself(self, number: int) -> None:
+        for name, backend in self.house.backends.items():
+            there = [n for n in backend.settled() if not self.house.holding(ModelRef(name, n))]
+            if backend.lists and there:
+                backend.drop(there[number % len(there)])
+
+    @rule(number=st.integers(0, 20))
+    def load_for_others(self, number: int) -> None:
+        for backend in self.house.backends.values():
+            if backend.lists:
+                names = list(backend.builds)
+                backend.load_for_others(names[number % len(names)])
+
+    @rule(number=st.integers(0, 1), count=st.sampled_from([0, 1, 4, 9, 16]))
+    def others_use(self, number: int, count: int) -> None:
+        cards = list(self.house.cards.sizes)
+        self.house.cards.foreign(cards[number % len(cards)], count * GB)
+
+    @rule(number=st.integers(0, 20), stays=st.booleans())
+    def fail_to_unload(self, number: int, stays: bool) -> None:
+        ref = self.ref(number)
+        self.house.backends[ref.backend].fails_to_unload[ref.name] = stays
+
+    @rule(seconds=st.sampled_from([0.0, 3.0, 8.0]))
+    def free_memory_too_late(self, seconds: float) -> None:
+        for backend in self.house.backends.values():
+            backend.freed_after_s = seconds
+
+    def calm_down(self) -> None:
+        super().calm_down()
+        for card in self.house.cards.sizes:
+            self.house.cards.foreign(card, 0)
+
+
+class OneCard(Unruly):
+    cards = ONE_CARD
+    builds: ClassVar = {
+        BOXED: [*BUILDS[BOXED], *LIARS[BOXED]],
+        ROOMY: [*BUILDS[ROOMY], *LIARS[ROOMY]],
+        CLOUD: BUILDS[CLOUD],
+    }
+
+
+class TwoCards(Unruly):
+    cards = TWO_CARDS
+    builds: ClassVar = {
+        BOXED: [*ON_TWO[BOXED], *LIARS[BOXED]],
+        ROOMY: [*BUILDS[ROOMY], *LIARS[ROOMY]],
+        BROAD: ON_TWO[BROAD],
+        CLOUD: BUILDS[CLOUD],
+    }
+
+
+class ExactOneCard(Exact):
+    cards = ONE_CARD
+    builds = BUILDS
+
+
+class ExactTwoCards(Exact):
+    cards = TWO_CARDS
+    builds = ON_TWO
+
+
+ORDINARY = settings(
+    max_examples=60,
+    stateful_step_count=50,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestOneCard, TestTwoCards = OneCard.TestCase, TwoCards.TestCase
+TestExactOneCard, TestExactTwoCards = ExactOneCard.TestCase, ExactTwoCards.TestCase
+for _case in (TestOneCard, TestTwoCards, TestExactOneCard, TestExactTwoCards):
+    _case.settings = ORDINARY
