@@ -16,8 +16,8 @@ from smarterrouter.domain.models import Capability, Model, ModelRef
 from smarterrouter.domain.ports import Backend
 from smarterrouter.domain.shape import Layout
 from smarterrouter.residency.demand import Demand
+from smarterrouter.residency.events import Held
 from smarterrouter.residency.footprint import estimate, split_overhead_bytes
-from smarterrouter.residency.planner import Held
 
 MARGIN = 1.1
 """An estimate may be too low by this much before a budget is passed."""

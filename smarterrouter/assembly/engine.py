@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -22,16 +23,17 @@ from smarterrouter.domain.outcomes import Outcome
 from smarterrouter.domain.ports import Backend
 from smarterrouter.errors import SmarterRouterError
 from smarterrouter.residency.demand import Conduct
+from smarterrouter.residency.events import Held, Limits, Reading
 from smarterrouter.residency.eviction import Strategy
 from smarterrouter.residency.ledger import DeviceLimit, VramLedger
-from smarterrouter.residency.planner import Held, Limits, Planner, Reading
+from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import Rules
 from smarterrouter.residency.scheduler import Scheduler
 from smarterrouter.residency.states import Residency
 from smarterrouter.residency.weighing import unexplained
 from smarterrouter.routing.decision import Policy
 from smarterrouter.routing.seconds import Standing, load_seconds
-from smarterrouter.store.database import default_path
+from smarterrouter.store.database import bring_up_to_date, default_path
 from smarterrouter.store.decisions import Record
 from smarterrouter.store.footprints import FootprintRecord
 from smarterrouter.store.queries import Queries
@@ -97,6 +99,7 @@ class Engine:
             self.writer.start()
             opening.push_async_callback(asyncio.to_thread, self.writer.close)
             opening.push_async_callback(self.catalogue.aclose)
+            opening.callback(self.machines.close)
             opening.callback(self._drop_errands)
             await self._remember()
             await self.look()
@@ -131,9 +134,10 @@ class Engine:
     async def _remember(self) -> None:
         """What was learned of footprints before the last restart."""
         try:
+            await asyncio.to_thread(bring_up_to_date, self.database)
             kept = await asyncio.to_thread(self.queries.footprints)
-        except SmarterRouterError as error:
-            log.warning("footprints of earlier runs are not known: %s", error.message)
+        except (SmarterRouterError, OSError, sqlite3.Error) as error:
+            log.warning("footprints of earlier runs are not known: %s", error)
         else:
             self.demands.known |= {one.name: (one.bytes, one.source) for one in kept}
 
@@ -149,6 +153,7 @@ class Engine:
 
     def _listed(self, models: tuple[Model, ...], since: float) -> None:
         self.demands.forget()
+        before = self._own()
         for model in models:
             self.planner.refresh(model.ref)
             if model.preload and model.ref not in self._started:
@@ -156,7 +161,12 @@ class Engine:
             if model.resident is not None:
                 held = self._held(model) if model.resident else None
                 self.scheduler.seen(model.ref, model.resident, since, held)
+        if self._own() != before:  # what had seemed foreign is ours, or the other way round
+            self._run(self.look())
         self._bring_up()
+
+    def _own(self) -> dict[str, int]:
+        return {device: self.ledger.own(device) for device in self.ledger.limits}
 
     def _held(self, model: Model) -> Held | None:
         """What a model that its backend lists as loaded holds, and where that may be."""
@@ -180,6 +190,8 @@ class Engine:
             self.demands.forget()
             for device, limit in limits.items():
                 self.planner.limit(device, limit)
+            for backend in self.backends.values():  # it reads its lists by what there is
+                backend.reach("", self.machines.of_node(backend.node))
         pids = {
             ref: pids
             for ref in self.planner.resident()

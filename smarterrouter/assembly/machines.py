@@ -48,9 +48,17 @@ class Machines:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._vram = settings.vram
         self._nodes = {node.name: node for node in settings.node}
+        self._remote = remote_nodes(settings)
         self.monitor = Monitor(
-            all_probes(settings), interval_s=settings.vram.monitor_interval, clock=clock
+            [*local_probes(settings), *self._remote],
+            interval_s=settings.vram.monitor_interval,
+            clock=clock,
         )
+
+    def close(self) -> None:
+        """Let go of the connections to other machines."""
+        for node in self._remote:
+            node.close()
 
     @property
     def devices(self) -> tuple[GpuDevice, ...]:
@@ -142,9 +150,19 @@ class Machines:
 
 def all_probes(settings: Settings) -> list[GpuProbe]:
     """Every way of seeing a device of any node."""
+    return [*local_probes(settings), *remote_nodes(settings)]
+
+
+def local_probes(settings: Settings) -> tuple[GpuProbe, ...]:
+    """Every way of seeing a device of this machine."""
     vram = settings.vram
     apu = None if vram.amd_total_gb is None else int(vram.amd_total_gb * 1e9)
-    return [*probes(vram.sysfs, apu_bytes=apu), *map(_remote, settings.node)]
+    return probes(vram.sysfs, apu_bytes=apu)
+
+
+def remote_nodes(settings: Settings) -> list[RemoteNode]:
+    """Every other machine. To be closed in the end."""
+    return [_remote(node) for node in settings.node]
 
 
 def of_node(devices: Iterable[GpuDevice], node: str) -> tuple[GpuDevice, ...]:
@@ -172,7 +190,7 @@ def node_limits(
     return found
 
 
-def _remote(node: NodeSettings) -> GpuProbe:
+def _remote(node: NodeSettings) -> RemoteNode:
     total = None if node.vram_total_gb is None else int(node.vram_total_gb * 1e9)
     key = node.api_key.get_secret_value() if node.api_key else None
     headers = {"Authorization": f"Bearer {key}"} if key else {}

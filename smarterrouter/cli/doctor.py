@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from smarterrouter.assembly.machines import Machines
     from smarterrouter.config import Settings
     from smarterrouter.domain.ports import Backend
 
@@ -53,9 +54,12 @@ def doctor(
 
 
 async def _collect(settings: Settings, config: Path | None) -> list[Finding]:
+    from smarterrouter.cli.memory_checks import look
+
     found = [*_settings(config), _binding(settings), _port(settings)]
-    found += [finding async for finding in _backends(settings)]
-    return [*found, _memory(settings), _database(settings)]
+    machines, memory = await look(settings)
+    found += [finding async for finding in _backends(settings, machines)]
+    return [*found, *memory, _database(settings)]
 
 
 def _settings(config: Path | None) -> Iterator[Finding]:
@@ -111,7 +115,7 @@ def _holder(port: int) -> str:
     return "something listens there"
 
 
-async def _backends(settings: Settings) -> AsyncIterator[Finding]:
+async def _backends(settings: Settings, machines: Machines) -> AsyncIterator[Finding]:
     from smarterrouter.assembly import build_backends
     from smarterrouter.errors import ConfigError
 
@@ -121,13 +125,14 @@ async def _backends(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("backends", "fail", "none", error.message)
         return
     for backend in backends.values():
-        yield await _backend(backend)
+        yield await _backend(backend, machines)
         await backend.aclose()
 
 
-async def _backend(backend: Backend) -> Finding:
+async def _backend(backend: Backend, machines: Machines) -> Finding:
     import asyncio
 
+    from smarterrouter.cli.memory_checks import passed_over
     from smarterrouter.errors import SmarterRouterError
 
     check = f"backend {backend.name}"
@@ -144,20 +149,13 @@ async def _backend(backend: Backend) -> Finding:
     found = f"{version or backend.kind}, {len(models)} models"
     if not models:
         return Finding(check, "warn", found, "Give it a model: nothing can be routed to it.")
+    if cards := passed_over(backend, models, machines.of_node(backend.node)):
+        remedy = (
+            f"It runs its models in RAM. Set ROUTER_LLAMA_SERVER to a llama-server built for "
+            f"{', '.join(cards)}, unless your presets want it so."
+        )
+        return Finding(check, "warn", f"{found}; it uses no card", remedy)
     return Finding(check, "ok", found)
-
-
-def _memory(settings: Settings) -> Finding:
-    from smarterrouter.assembly import host_limit
-    from smarterrouter.gpu.host import HostMemory
-
-    [snapshot] = HostMemory().snapshots()
-    free, budget = snapshot.free_bytes or 0, host_limit(settings).budget_bytes
-    found = f"{snapshot.device.name}: {free / 1e9:.1f} GB free, {budget / 1e9:.1f} GB for models"
-    if free < budget / 4:
-        remedy = "End what else uses memory, or lower ROUTER_VRAM_MAX_TOTAL_GB."
-        return Finding("memory", "warn", found, remedy)
-    return Finding("memory", "ok", found)
 
 
 def _database(settings: Settings) -> Finding:

@@ -15,6 +15,7 @@ from smarterrouter.cli.doctor import doctor
 from smarterrouter.cli.models import models
 from smarterrouter.cli.route import route
 from smarterrouter.cli.serve import serve
+from smarterrouter.cli.vram import vram
 from smarterrouter.errors import ConfigError, SmarterRouterError, Unavailable
 
 FAILED, WRONG_USAGE, UNREACHABLE = 1, 2, 3
@@ -48,6 +49,7 @@ app.command()(serve)
 app.command()(route)
 app.command()(models)
 app.command()(doctor)
+app.add_typer(vram, name="vram")
 
 
 def _version(wanted: bool) -> None:

@@ -53,7 +53,7 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
         terms = {term["name"]: term["value"] for term in candidate["terms"]}
         seconds = candidate["expected_seconds"]
         table.add_row(
-            _within(candidate["model"], LONGEST_NAME),
+            within(candidate["model"], LONGEST_NAME),
             *(f"{terms[name]:+.3f}" if name in terms else DASH for name in names),
             f"{candidate['score']:.3f}",
             DASH if seconds is None else f"{seconds:.1f}",
@@ -62,7 +62,7 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _within(name: str, length: int) -> str:
+def within(name: str, length: int) -> str:
     """A name that is too long, with its middle left out: its end tells the quantisation."""
     if len(name) <= length:
         return name

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smarterrouter.domain.devices import GpuDevice, MemorySnapshot
-from smarterrouter.gpu.amdgpu import (
+from smarterrouter.gpu.drm import (
     Card,
     Pids,
     cards,

@@ -67,7 +67,7 @@ def victims(
     taken: list[Resident] = []
     helpful = [one for one in idle if not missing.keys().isdisjoint(one.share)]
     for resident in sorted(helpful, key=_ORDERS[strategy](missing)):
-        if any(resident.share.get(device, 0) > 0 for device in missing):
+        if not missing.keys().isdisjoint(resident.share):
             taken.append(resident)
             missing = _less(missing, resident.share)
             if not missing:
@@ -76,8 +76,7 @@ def victims(
 
 
 def _less(missing: Mapping[str, int], share: Share) -> dict[str, int]:
-    left = {device: need - share.get(device, 0) for device, need in missing.items()}
-    return {device: need for device, need in left.items() if need > 0}
+    return {d: left for d, need in missing.items() if (left := need - share.get(d, 0)) > 0}
 
 
 def _needed(lack: Mapping[str, int], taken: list[Resident]) -> list[Resident]:

@@ -4,6 +4,9 @@ Each request gets a start tag when it comes: one more than its caller's last, bu
 that of the request served last. Served by tag, every caller gets a turn before anyone gets two,
 however many requests one of them has sent (start-time fair queueing). Requests of one tag are
 served as they came.
+
+Tags are counted for each model, since what is served elsewhere puts nobody ahead here; and once
+more over all models, to say which of them has its turn first.
 """
 
 from __future__ import annotations
@@ -32,13 +35,39 @@ class Ticket(Struct, frozen=True):
     context: int = 0
 
 
-class Line:
-    """Everyone who waits, by model. Tags start at 0."""
+class _Tags:
+    """Each caller's last tag, and that of the request served last. They start at 0."""
+
+    __slots__ = ("_last", "_serving")
 
     def __init__(self) -> None:
-        self._places: dict[ModelRef, list[tuple[int, int, Ticket]]] = {}
         self._last: dict[str, int] = {}
         self._serving = 0
+
+    def give(self, caller: str) -> int:
+        last = self._last.get(caller)
+        tag = self._serving if last is None or last < self._serving else last + 1
+        self._last[caller] = tag
+        return tag
+
+    def serve(self, tag: int) -> None:
+        self._serving = max(self._serving, tag)
+        if len(self._last) > CALLERS_KEPT:
+            self._last = {who: last for who, last in self._last.items() if last > self._serving}
+
+    def take_back(self, caller: str, tag: int) -> None:
+        """A request that was not served; if it was its caller's last, the next takes its place."""
+        if self._last.get(caller) == tag:
+            self._last[caller] = tag - 1
+
+
+class Line:
+    """Everyone who waits, by model: the tag there, the ticket's id, the ticket, the tag of all."""
+
+    def __init__(self) -> None:
+        self._places: dict[ModelRef, list[tuple[int, int, Ticket, int]]] = {}
+        self._tags: dict[ModelRef, _Tags] = {}
+        self._tags_of_all = _Tags()
         self._count = 0
 
     def __len__(self) -> int:
@@ -46,7 +75,7 @@ class Line:
 
     def __iter__(self) -> Iterator[Ticket]:
         for places in self._places.values():
-            for _, _, ticket in places:
+            for _, _, ticket, _ in places:
                 yield ticket
 
     def __contains__(self, model: ModelRef) -> bool:
@@ -55,63 +84,64 @@ class Line:
     @property
     def models(self) -> tuple[ModelRef, ...]:
         """The models that somebody waits for, the one whose turn is first first."""
-        return tuple(sorted(self._places, key=lambda model: self._places[model][0][:2]))
 
-    def pass_through(self, caller: str) -> None:
+        def turn(model: ModelRef) -> tuple[int, int]:
+            _, number, _, tag = self._places[model][0]
+            return tag, number
+
+        return tuple(sorted(self._places, key=turn))
+
+    def pass_through(self, ticket: Ticket) -> None:
         """A request is served without having waited."""
-        last = self._last.get(caller)
-        tag = self._serving if last is None or last < self._serving else last + 1
-        self._serving = self._last[caller] = tag
-        if len(self._last) > CALLERS_KEPT:
-            self._forget()
+        for tags in (self._tags_for(ticket.model), self._tags_of_all):
+            tags.serve(tags.give(ticket.caller))
 
     def add(self, ticket: Ticket) -> None:
-        last = self._last.get(ticket.caller)
-        tag = self._serving if last is None else max(self._serving, last + 1)
-        self._last[ticket.caller] = tag
-        insort(self._places.setdefault(ticket.model, []), (tag, ticket.id, ticket))
+        tag = self._tags_for(ticket.model).give(ticket.caller)
+        of_all = self._tags_of_all.give(ticket.caller)
+        insort(self._places.setdefault(ticket.model, []), (tag, ticket.id, ticket, of_all))
         self._count += 1
 
     def waiting_for(self, model: ModelRef) -> tuple[Ticket, ...]:
         """In the order in which they will be served."""
-        return tuple(ticket for _, _, ticket in self._places.get(model, ()))
+        return tuple(ticket for _, _, ticket, _ in self._places.get(model, ()))
 
     def first(self, model: ModelRef, before: float = math.inf) -> Ticket | None:
         """Whose turn it is, among those who have waited since ``before``."""
-        for _, _, ticket in self._places.get(model, ()):
+        for _, _, ticket, _ in self._places.get(model, ()):
             if ticket.since <= before:
                 return ticket
         return None
 
     def serve(self, ticket: Ticket) -> None:
         """Its turn has come."""
-        if tag := self._take(ticket):
-            self._serving = max(self._serving, tag)
+        if (place := self._take(ticket)) is not None:
+            self._tags_for(ticket.model).serve(place[0])
+            self._tags_of_all.serve(place[1])
 
     def leave(self, ticket: Ticket) -> bool:
-        """It waits no longer, served or not; false when it did not wait."""
-        return self._take(ticket) is not None
+        """It waits no longer and was not served; false when it did not wait."""
+        if (place := self._take(ticket)) is None:
+            return False
+        self._tags_for(ticket.model).take_back(ticket.caller, place[0])
+        self._tags_of_all.take_back(ticket.caller, place[1])
+        return True
 
     def oldest(self, model: ModelRef) -> float:
         """Since when somebody has been waiting for the model."""
-        return min(ticket.since for _, _, ticket in self._places[model])
+        return min(ticket.since for _, _, ticket, _ in self._places[model])
 
-    def _take(self, ticket: Ticket) -> int | None:
+    def _take(self, ticket: Ticket) -> tuple[int, int] | None:
+        """Its two tags; ``None`` when it did not wait."""
         places = self._places.get(ticket.model, [])
-        for index, (tag, number, _) in enumerate(places):
+        for index, (tag, number, _, of_all) in enumerate(places):
             if number == ticket.id:
                 del places[index]
                 self._count -= 1
                 if not places:
                     del self._places[ticket.model]
-                return tag
+                return tag, of_all
         return None
 
-    def _forget(self) -> None:
-        """Callers who have had no more than their turn are as good as new ones."""
-        waiting = {ticket.caller for ticket in self}
-        self._last = {
-            caller: tag
-            for caller, tag in self._last.items()
-            if tag > self._serving or caller in waiting
-        }
+    def _tags_for(self, model: ModelRef) -> _Tags:
+        return self._tags.get(model) or self._tags.setdefault(model, _Tags())

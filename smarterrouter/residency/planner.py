@@ -23,9 +23,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
-from smarterrouter.domain.models import ModelRef, Placement
+from smarterrouter.domain.models import ModelRef, Placement, Placing
 from smarterrouter.errors import (
     Conflict,
     InsufficientVram,
@@ -34,6 +32,16 @@ from smarterrouter.errors import (
     Unavailable,
 )
 from smarterrouter.residency.demand import Conduct, Demand
+from smarterrouter.residency.events import (
+    Effect,
+    Grant,
+    Held,
+    Limits,
+    Reading,
+    Refuse,
+    StartLoad,
+    StartUnload,
+)
 from smarterrouter.residency.eviction import Resident
 from smarterrouter.residency.ledger import GONE, DeviceLimit, Share, VramLedger
 from smarterrouter.residency.line import Line, Ticket
@@ -43,58 +51,7 @@ from smarterrouter.residency.states import Move, Residency
 
 LEAST_RETRY_S = 1.0
 USUAL_SERVICE_S = 5.0
-
-
-class Grant(Struct, frozen=True):
-    ticket: Ticket
-
-
-class Refuse(Struct, frozen=True):
-    ticket: Ticket
-    error: SmarterRouterError
-
-
-class StartLoad(Struct, frozen=True):
-    model: ModelRef
-    placement: Placement
-    why: str
-
-
-class StartUnload(Struct, frozen=True):
-    model: ModelRef
-    why: str
-
-
-Effect = Grant | Refuse | StartLoad | StartUnload
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """``queue_size`` requests may wait at once, each for ``wait_s`` at most; ``patience_s`` as in
-    rule 2 above."""
-
-    queue_size: int = 256
-    patience_s: float = 30.0
-    wait_s: float = 600.0
-
-
-class Held(Struct, frozen=True):
-    """What a loaded model was seen to hold. ``share`` is empty where nobody counts devices."""
-
-    share: Share
-    source: str
-    context: int | None = None
-    reported: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a device said. ``ours`` is the part of ``used_bytes`` that certain models were seen to
-    hold; a device that has gone has no total."""
-
-    total_bytes: int | None
-    used_bytes: int | None
-    ours: Mapping[ModelRef, int] = field(default_factory=dict)
+NOTHING: Share = {}
 
 
 @dataclass(slots=True)
@@ -141,10 +98,10 @@ class Planner:
         seat.asked(ticket.since)
         if not self.line and seat.ready and seat.has_slot and seat.suffices(ticket.context):
             seat.leases += 1
-            self.line.pass_through(ticket.caller)
+            self.line.pass_through(ticket)
             return [Grant(ticket)]
         full = len(self.line) >= self.limits.queue_size
-        if full and not (seat.ready and seat.has_slot):
+        if full and not (seat.ready and seat.has_slot and seat.suffices(ticket.context)):
             return [Refuse(ticket, self._queue_full(model, ticket.since))]
         self.line.add(ticket)
         effects = self._plan(ticket.since)
@@ -198,18 +155,22 @@ class Planner:
             effects += self._let_go(model, seat, now)
         return effects
 
-    def load_failed(self, model: ModelRef, error: SmarterRouterError, now: float) -> list[Effect]:
+    def load_failed(
+        self, model: ModelRef, error: SmarterRouterError, now: float, unseen: Share = NOTHING
+    ) -> list[Effect]:
         """A load has failed: every waiter gets the reason, and who made way for it comes back.
 
-        A reload that its backend was too busy for has changed nothing.
+        A reload that its backend was too busy for has changed nothing; after any other failure
+        nobody knows whether what was there before has gone. ``unseen``: see ``unloaded``.
         """
         seat = self._seat(model)
-        if isinstance(error, Overloaded) and seat.held_before is not None:
+        if isinstance(error, Overloaded) and seat.reloading:
             return self._not_reloaded(model, seat, error, now)
         seat.move(Move.LOAD_FAILED, now)
         seat.failed(error, now)
         seat.context = None
-        self.ledger.release(model)
+        self.ledger.settle(model, seat.held_before)
+        self.ledger.count_as_foreign(unseen)
         made_way = self._made_way.pop(model, ())
         effects = self._refuse_all(model, error) + self._plan(now)
         for victim in reversed(made_way):
@@ -220,7 +181,7 @@ class Planner:
         self, model: ModelRef, seat: Seat, error: SmarterRouterError, now: float
     ) -> list[Effect]:
         seat.move(Move.LOADED, now)
-        self.ledger.settle(model, seat.held_before or {})
+        self.ledger.settle(model, seat.held_before)
         effects: list[Effect] = []
         for ticket in self.line.waiting_for(model):
             if not seat.suffices(ticket.context):
@@ -228,12 +189,14 @@ class Planner:
                 effects.append(Refuse(ticket, error))
         return effects + self._plan(now)
 
-    def unloaded(self, model: ModelRef, now: float) -> list[Effect]:
-        """An unload we started is done, and the memory is seen to be free."""
+    def unloaded(self, model: ModelRef, now: float, unseen: Share = NOTHING) -> list[Effect]:
+        """An unload we started is done. ``unseen`` is what devices still show of it: that is
+        foreign until they are looked at again."""
         seat = self._seat(model)
         if seat.state is Residency.UNLOADING:
             seat.move(Move.UNLOADED, now)
             self._forget(model, seat)
+            self.ledger.count_as_foreign(unseen)
         return self._plan(now)
 
     def unload_failed(self, model: ModelRef, now: float) -> list[Effect]:
@@ -247,10 +210,7 @@ class Planner:
     def lost(self, model: ModelRef, now: float) -> list[Effect]:
         """A ready model went away by itself. Its readers find out from their own streams."""
         seat = self._seat(model)
-        if seat.ready and seat.counted:
-            seat.move(Move.LOST, now)
-            self._forget(model, seat)
-        return self._plan(now)
+        return self._seen_away(model, seat, now) if seat.counted else self._plan(now)
 
     def seen(
         self, model: ModelRef, loaded: bool, since: float, now: float, held: Held | None = None
@@ -267,10 +227,11 @@ class Planner:
             seat.move(Move.ADOPT, now)
             seat.well(now)
             seat.conduct = self._conduct(model)
-            self.ledger.settle(model, {})
-        if loaded and seat.ready and held is not None and held.reported != seat.reported:
-            self._settle(model, seat, held)
-            return self._plan(now)
+        if loaded and seat.ready and held is not None:
+            unplaced = held.share and not self.ledger.share_of(model)  # its devices came later
+            if unplaced or held.reported != seat.reported:
+                self._settle(model, seat, held)
+                return self._plan(now)
         if not loaded and not seat.leases:
             return self._seen_away(model, seat, now)
         return self._plan(now)
@@ -392,6 +353,13 @@ class Planner:
         demand = self._demand(model, context)
         return demand.source if demand else "unknown"
 
+    def to_watch(self, model: ModelRef, placement: Placement) -> tuple[str, ...]:
+        """The devices on which a load may show: where its backend decides, not only the planned."""
+        demand = self._demand(model, placement.context)
+        if demand is None or demand.placing is Placing.CHOSEN:
+            return tuple(placement.share)
+        return demand.devices
+
     # the pass over the queue
 
     def _plan(self, now: float) -> list[Effect]:
@@ -505,10 +473,10 @@ class Planner:
 
     def _start_load(self, model: ModelRef, way: Way, why: str, now: float) -> StartLoad:
         seat = self._seat(model)
-        seat.held_before = self.ledger.share_of(model) if seat.ready else None
+        seat.reloading, seat.held_before = seat.ready, self.ledger.share_of(model)
         seat.move(Move.RELOAD if seat.ready else Move.LOAD, now)
         seat.loading_for = self._context(model)
-        self.ledger.settle(model, way.share)
+        self.ledger.settle(model, _larger(way.share, seat.held_before))
         return StartLoad(model, Placement(way.share, seat.loading_for), why)
 
     def _start_unload(self, model: ModelRef, why: str, now: float) -> StartUnload:
@@ -517,7 +485,7 @@ class Planner:
 
     def _let_go(self, model: ModelRef, seat: Seat, now: float) -> list[Effect]:
         """Its keep-alive is over."""
-        if not seat.ready or seat.leases or seat.pinned or model in self.line:
+        if not (seat.ready and seat.counted) or seat.leases or seat.pinned or model in self.line:
             return []
         keep = seat.conduct.keep_alive_s
         return [self._start_unload(model, f"idle, and its keep-alive is {keep:g} s", now)]
@@ -611,6 +579,11 @@ class Planner:
             f"{reason} Try again, or raise ROUTER_QUEUE_WAIT_S.",
             retry_after_s=self._retry_after_s(ticket.model, now),
         )
+
+
+def _larger(one: Share, other: Share) -> Share:
+    """What a model may hold while it moves from one place to the other."""
+    return {d: max(one.get(d, 0), other.get(d, 0)) for d in (*one, *other)}
 
 
 def _never(model: ModelRef, lack: str) -> InsufficientVram:

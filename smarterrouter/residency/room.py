@@ -22,12 +22,13 @@ from msgspec.structs import replace
 from smarterrouter.domain.models import ModelRef
 from smarterrouter.residency.demand import Demand
 from smarterrouter.residency.eviction import Resident, Strategy, regret_s, victims
-from smarterrouter.residency.ledger import Share, VramLedger
+from smarterrouter.residency.ledger import GONE, Share, VramLedger
 from smarterrouter.residency.placement import placed, singles, split
 from smarterrouter.residency.seat import Seat
 from smarterrouter.residency.states import Residency
 
 USUAL_LOAD_S = 5.0
+TOLD_BYTES = 1_000_000
 _BUSY = 1e12
 """Added to when a model was last used, to put those in use behind those that are idle."""
 
@@ -216,14 +217,17 @@ class Rooms:
 
     def _told(self, demand: Demand, most: Mapping[str, int]) -> str:
         """What there is, device by device, and who has the rest."""
-        return "; ".join(f"{d} has at most {self._share_told(d, most[d])}" for d in demand.devices)
+        return "; ".join(self._share_told(d, most[d]) for d in demand.devices)
 
     def _share_told(self, device: str, most: int) -> str:
+        if self._ledger.limits.get(device) == GONE:
+            return f"{device} has gone"
         foreign = self._ledger.foreign.get(device, 0)
         staying = max(0, self._ledger.ceiling(device) - most)
-        beside = [f"{gb(foreign)} used by other programs"] if foreign >= 5e7 else []
-        beside += [f"{gb(staying)} held by models that stay"] if staying >= 5e7 else []
-        return f"{gb(most)} for models" + (f" ({', '.join(beside)})" if beside else "")
+        beside = [f"{gb(foreign)} used by other programs"] if foreign >= TOLD_BYTES else []
+        beside += [f"{gb(staying)} held by models that stay"] if staying >= TOLD_BYTES else []
+        told = f" ({', '.join(beside)})" if beside else ""
+        return f"{device} has at most {gb(most)} for models{told}"
 
 
 def _least(demand: Demand) -> Demand:
@@ -231,4 +235,5 @@ def _least(demand: Demand) -> Demand:
 
 
 def gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+    """As a person reads it: 7.2 GB, 850 MB."""
+    return f"{count / 1e9:.1f} GB" if abs(count) >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -22,19 +22,19 @@ from smarterrouter.errors import (
     SmarterRouterError,
     Unavailable,
 )
-from smarterrouter.residency.history import History, Kind
-from smarterrouter.residency.ledger import Share
-from smarterrouter.residency.line import Ticket
-from smarterrouter.residency.planner import (
+from smarterrouter.residency.events import (
     Effect,
     Grant,
     Held,
-    Planner,
     Reading,
     Refuse,
     StartLoad,
     StartUnload,
 )
+from smarterrouter.residency.history import History, Kind
+from smarterrouter.residency.ledger import Share
+from smarterrouter.residency.line import Ticket
+from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import gb
 from smarterrouter.residency.states import Residency
 from smarterrouter.residency.weighing import Devices, Used, at_once, difference
@@ -294,15 +294,16 @@ class Scheduler:
         began = self._clock.now()
         log.info("loading %s: %s", model, why)
         source = self.planner.planned_source(model, placement.context)
+        before: Used = {}
         try:
             with self._on_the_move(model) as moves:
-                before = await self._devices.used(placement.share)
+                before = await self._devices.used(self.planner.to_watch(model, placement))
                 footprint = await self._backends[model.backend].load(model.name, placement)
                 if footprint is not None and footprint.spilled_bytes:
                     await self._refuse_spilled(model, placement, footprint)
                 own = await self._own(model, placement.share)
         except Exception as error:
-            self._load_failed(model, error, began)
+            self._load_failed(model, error, began, await self._left_behind(before))
             return
         now = self._clock.now()
         held = at_once(placement.share, source, footprint, own)
@@ -329,7 +330,7 @@ class Scheduler:
         pids = self._backends[model.backend].processes(model.name)
         return await self._devices.of_processes(pids, share) if pids and share else {}
 
-    def _load_failed(self, model: ModelRef, error: Exception, began: float) -> None:
+    def _load_failed(self, model: ModelRef, error: Exception, began: float, unseen: Share) -> None:
         now = self._clock.now()
         if isinstance(error, SmarterRouterError):
             log.warning("loading %s failed: %s", model, error.message)
@@ -338,7 +339,7 @@ class Scheduler:
             log.error("loading %s failed", model, exc_info=error)
             told = BackendError(f"{model.name} failed to load: {error}")
         self.history.add(Kind.LOAD_FAILED, model, told.message.rstrip("."), seconds=now - began)
-        self._carry_out(self.planner.load_failed(model, told, now))
+        self._carry_out(self.planner.load_failed(model, told, now, unseen))
 
     async def _refuse_spilled(
         self, model: ModelRef, placement: Placement, footprint: Footprint
@@ -360,7 +361,7 @@ class Scheduler:
         """See how much more the devices hold now, if nothing else has come or gone since."""
         if not before or self._moves != moves:
             return
-        after = await self._devices.settled(placement.share)
+        after = await self._devices.settled(before)
         share = difference(before, after, sum(held.share.values()))
         if share is None or self._moves != moves or not self.planner.seat(model).ready:
             return
@@ -374,7 +375,7 @@ class Scheduler:
             with self._on_the_move(model):
                 before = await self._devices.used(share)
                 await self._backends[model.backend].unload(model.name)
-                await self._seen_free(share, before)
+                unseen = await self._seen_free(share, before)
         except Exception as error:
             said = error.message if isinstance(error, SmarterRouterError) else repr(error)
             log.error("unloading %s failed: %s", model, said)
@@ -383,21 +384,36 @@ class Scheduler:
         else:
             now = self._clock.now()
             self.history.add(Kind.UNLOAD, model, why, seconds=now - began, held=sum(share.values()))
-            self._carry_out(self.planner.unloaded(model, now))
+            self._carry_out(self.planner.unloaded(model, now, unseen))
         finally:
             if leaving := self._leaving.pop(model, None):
                 leaving.set()
 
-    async def _seen_free(self, share: Share, before: Used) -> None:
-        """Wait until the devices show it; after a while what they still show is foreign."""
+    def _going(self, device: str) -> int:
+        """Bytes of all that is on its way out: nobody can tell whose of them went first."""
+        return sum(self.planner.ledger.share_of(ref).get(device, 0) for ref in self._leaving)
+
+    async def _seen_free(self, share: Share, before: Used) -> Share:
+        """Wait until the devices show it; after a while, what they still show."""
         until = self._clock.now() + FREED_LIMIT_S
-        waiting = {d: was for d, was in before.items() if was is not None and share.get(d)}
-        while waiting and self._clock.now() < until:
-            used = await self._devices.used(waiting)
-            waiting = {
-                device: was
-                for device, was in waiting.items()
-                if (now := used.get(device)) is not None and now > was - FREED_SHARE * share[device]
+        while True:
+            used = await self._devices.used([d for d in before if share.get(d)])
+            left = {
+                device: still
+                for device, now in used.items()
+                if now is not None
+                and (was := before.get(device)) is not None
+                and (still := now - was + self._going(device)) > (1 - FREED_SHARE) * share[device]
             }
-            if waiting:
-                await asyncio.sleep(FREED_POLL_S)
+            if not left or self._clock.now() >= until:
+                return {device: min(count, share[device]) for device, count in left.items()}
+            await asyncio.sleep(FREED_POLL_S)
+
+    async def _left_behind(self, before: Used) -> Share:
+        """What the devices hold more than before a load that failed."""
+        used = await self._devices.used(before)
+        return {
+            device: now - was
+            for device, was in before.items()
+            if was is not None and (now := used.get(device)) is not None and now > was
+        }

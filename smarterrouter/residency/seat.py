@@ -23,7 +23,7 @@ class Seat:
     """``service_s`` and ``gap_s`` are moving averages: how long a use lasts, and how long it is
     from one request to the next. ``context`` is what a request may use as it is loaded,
     ``loading_for`` what the last load was asked for, ``held_before`` what the model held when that
-    was a reload."""
+    began: as it was ``reloading``, or in doubt."""
 
     state: Residency = Residency.UNLOADED
     conduct: Conduct = field(default_factory=Conduct)
@@ -34,7 +34,8 @@ class Seat:
     since: float = 0.0
     context: int | None = None
     loading_for: int = 0
-    held_before: Mapping[str, int] | None = None
+    reloading: bool = False
+    held_before: Mapping[str, int] = field(default_factory=dict)
     source: str | None = None
     reported: int | None = None
     failures: int = 0

@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from smarterrouter.domain.models import Footprint
+from smarterrouter.residency.events import Held
 from smarterrouter.residency.ledger import Share
-from smarterrouter.residency.planner import Held
 
 NEAR_LEAST, NEAR_MOST = 0.5, 1.6
 """A difference between two readings is believed within these multiples of what was expected."""
@@ -81,7 +81,7 @@ def unexplained(count: int, devices: Collection[str], spare: Callable[[str], int
 
     ``spare`` tells these bytes by device; without a single device that has them, they are shared.
     """
-    if not devices:
+    if not devices or not count:
         return {}
     best = max(devices, key=spare)
     if len(devices) == 1 or spare(best) >= count:

@@ -148,6 +148,12 @@ def open_to_read(path: Path, busy_s: float = READER_BUSY_S) -> sqlite3.Connectio
     return connection
 
 
+def bring_up_to_date(path: Path) -> None:
+    """Have an older version's database migrated, if there is one. Raises as ``check`` does."""
+    if path.is_file():
+        open_to_write(path).close()
+
+
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
     """Whether a reader of this version can make something of it."""
     _refuse_strangers(connection, path)

@@ -27,9 +27,6 @@ class FootprintRecord(Struct, frozen=True):
 
 
 def read(connection: sqlite3.Connection) -> tuple[FootprintRecord, ...]:
-    """All that are kept; none from a database of before there were any."""
-    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'footprints'"
-    if connection.execute(table).fetchone() is None:
-        return ()
+    """All that are kept."""
     rows = connection.execute("SELECT name, bytes, source FROM footprints")
     return tuple(FootprintRecord(*row) for row in rows)

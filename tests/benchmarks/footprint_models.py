@@ -83,9 +83,7 @@ def make_kind(path: Path, kind: Kind) -> Path:
 def _write_proportions(writer: gguf.GGUFWriter, name: str, kind: Kind) -> None:
     writer.add_name(name)
     file_types = {"Q4_K": "MOSTLY_Q4_K_M", "F32": "ALL_F32"}
-    writer.add_file_type(
-        gguf.LlamaFileType[file_types.get(kind.dtype, f"MOSTLY_{kind.dtype}")]
-    )
+    writer.add_file_type(gguf.LlamaFileType[file_types.get(kind.dtype, f"MOSTLY_{kind.dtype}")])
     writer.add_context_length(kind.context)
     writer.add_embedding_length(kind.width)
     writer.add_block_count(kind.layers)
@@ -132,8 +130,8 @@ def _tensors(kind: Kind) -> Iterator[Named]:
     else:
         yield "output_norm.weight", (kind.width,)
     for layer in range(kind.layers):
-        yield from _encoder_block(kind, layer) if kind.architecture == "bert" else _block(
-            kind, layer
+        yield from (
+            _encoder_block(kind, layer) if kind.architecture == "bert" else _block(kind, layer)
         )
 
 
@@ -292,9 +290,7 @@ def _bytepair(writer: gguf.GGUFWriter, size: int) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([*visible, *built, *specials])
-    writer.add_token_types(
-        [gguf.TokenType.NORMAL] * (size - 2) + [gguf.TokenType.CONTROL] * 2
-    )
+    writer.add_token_types([gguf.TokenType.NORMAL] * (size - 2) + [gguf.TokenType.CONTROL] * 2)
     writer.add_token_merges([joined[piece] for piece in built])
     writer.add_eos_token_id(size - 1)
     writer.add_add_bos_token(False)
@@ -309,8 +305,7 @@ def _wordpiece(writer: gguf.GGUFWriter, size: int) -> None:
     writer.add_tokenizer_pre("default")
     writer.add_token_list(pieces)
     writer.add_token_types(
-        [gguf.TokenType.CONTROL] * len(plain)
-        + [gguf.TokenType.NORMAL] * (size - len(plain))
+        [gguf.TokenType.CONTROL] * len(plain) + [gguf.TokenType.NORMAL] * (size - len(plain))
     )
     writer.add_token_type_count(2)
     writer.add_pad_token_id(0)

@@ -39,7 +39,7 @@ SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1"
 ALLOWED = 0.20
 LENGTHS = (0.02, 0.9, 0.05, 0.1, 0.01, 0.15, 0.03, 0.02, 0.08, 0.04)
 """How much of a slot's context each prompt fills, up to `LONGEST`."""
-LONGEST = 1500
+LONGEST = 1100
 TOKENS_PER_WORD = {SMOLLM2: 1.4}
 """Other models know every word of `SPEECH` as one token."""
 WRAPPING = 40
@@ -109,15 +109,15 @@ CASES = (
     Case(SMOLLM2, 4096),
     Case(SMOLLM2, 4096, cache="q8_0"),
     Case(SMOLLM2, 8192, with_binary=True),
-    Case("llama-2-like", 1024),
+    Case("llama-2-like", 512),
     Case("llama-3-like", 512, with_binary=True),
-    Case("qwen2-like", 1024),
-    Case("qwen3-like", 1024),
-    Case("qwen3moe-like", 1024),
-    Case("qwen35-like", 1024, with_binary=True),
+    Case("qwen2-like", 512),
+    Case("qwen3-like", 512),
+    Case("qwen3moe-like", 512),
+    Case("qwen35-like", 512, with_binary=True),
     Case("gemma3-270m-like", 2048, with_binary=True),
     Case("gemma3-270m-like", 1024, 4),
-    Case("gemma3-1b-like", 1024),
+    Case("gemma3-1b-like", 512),
     Case("minilm-like", 512, with_binary=True),
     Case("bge-base-like", 512, 2),
     Case("qwen3-embedding-like", 512, with_binary=True),

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from smarterrouter import __version__
 from smarterrouter.cli.main import app
+from smarterrouter.cli.memory_checks import nvidia_card
+from tests.gpu.trees.grow import grow
 from tests.support.daemon import CLEAN
 
 runner = CliRunner()
@@ -174,6 +176,56 @@ def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(made_models: Path) -
     assert "Start it" in findings["backend openai"]["remedy"]
     assert findings["database"]["status"] == "fail"
     assert "ROUTER_DATABASE" in findings["database"]["remedy"]
+
+
+def findings(env: dict[str, str]) -> dict[str, dict[str, str]]:
+    result = runner.invoke(app, ["doctor", "--json"], env=env)
+    assert result.exit_code in (0, 1), result.stderr
+    return {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
+
+
+def test_the_doctor_tells_of_every_device_what_models_may_have(made_models: Path) -> None:
+    found = findings({"ROUTER_MODELS_DIR": str(made_models), "ROUTER_VRAM_MAX_TOTAL_GB": "0.001"})
+    assert found["memory ram"]["status"] == "ok"
+    assert found["memory ram"]["found"].endswith("GB free, 0.0 GB for models")
+
+
+def test_the_doctor_names_a_machine_that_does_not_tell_its_memory(made_models: Path) -> None:
+    node = "[[node]]\nname = 'desk'\nmetrics_url = 'http://127.0.0.1:9'\nvram_total_gb = 24\n"
+    Path("smarterrouter.toml").write_text(node)
+    found = findings({"ROUTER_MODELS_DIR": str(made_models)})
+    assert found["node desk"]["status"] == "warn"
+    assert "127.0.0.1:9" in found["node desk"]["remedy"]
+    assert "21.6 GB for models" in found["memory desk/stated"]["found"]
+
+
+def test_the_doctor_says_when_llama_cpp_cannot_use_the_card_that_is_there(
+    made_models: Path, tmp_path: Path
+) -> None:
+    server = tmp_path / "llama-server"
+    server.write_text("#!/bin/sh\necho 'Available devices:'\n")
+    server.chmod(0o755)
+    env = {
+        "ROUTER_MODELS_DIR": str(made_models),
+        "ROUTER_LLAMA_SERVER": str(server),
+        "ROUTER_VRAM_SYSFS": str(grow("rx7900xtx", tmp_path)),
+    }
+    found = findings(env)
+    assert found["memory amd0"]["status"] == "ok"
+    assert found["backend managed"]["status"] == "warn"
+    assert "ROUTER_LLAMA_SERVER" in found["backend managed"]["remedy"]
+    assert "RX 7900 XTX" in found["backend managed"]["remedy"]
+
+
+def test_a_card_of_nvidia_is_seen_without_its_driver(tmp_path: Path) -> None:
+    assert not nvidia_card(tmp_path)
+    for name, vendor, kind in (("a", "0x10de", "0x030000"), ("b", "0x10de", "0x040300")):
+        device = tmp_path / name / "bus/pci/devices/0000:01:00.0"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+    assert nvidia_card(tmp_path / "a")
+    assert not nvidia_card(tmp_path / "b")
 
 
 def test_route_json_is_one_document_whose_scores_add_up(profiles: str) -> None:

@@ -42,8 +42,8 @@ class SlowBackend:
         self.staying: dict[str, Exception] = {}
         self.footprints: dict[str, Footprint] = {}
         self.pids: dict[str, int] = {}
-        self.when_loaded: Callable[[str], None] = lambda name: None
-        self.when_unloaded: Callable[[str], None] = lambda name: None
+        self.when_loaded: Callable[[str], object] = lambda name: None
+        self.when_unloaded: Callable[[str], object] = lambda name: None
         self.loads: list[str] = []
         self.placements: list[Placement] = []
         self.unloads: list[str] = []

@@ -8,6 +8,7 @@ could not have been foreseen, and there no card may ever overflow.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from hypothesis import HealthCheck, settings
@@ -17,13 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from smarterrouter.domain.models import ModelRef
 from smarterrouter.errors import InsufficientVram, Overloaded
 from smarterrouter.residency.demand import Conduct
+from smarterrouter.residency.events import Limits
 from smarterrouter.residency.eviction import Strategy
 from smarterrouter.residency.history import Kind
 from smarterrouter.residency.ledger import Share
 from smarterrouter.residency.placement import placed
-from smarterrouter.residency.planner import Limits
 from smarterrouter.residency.room import Rules
-from smarterrouter.residency.scheduler import TICK_S
+from smarterrouter.residency.scheduler import BY_HAND, TICK_S
 from smarterrouter.residency.seat import AWAY
 from smarterrouter.residency.states import Residency
 from tests.fakes.machine import GB, Build
@@ -31,10 +32,12 @@ from tests.support.house import BOXED, BROAD, CLOUD, ROOMY, Client, House
 
 PATIENCE_S = 20.0
 SLACK_S = 0.1
+STEP_S = 0.3
 DRAINED_S = 3000.0
 """Within this long everybody has been served or refused, once nothing goes wrong any more."""
 
-WHOLE, HUGE = ModelRef(BOXED, "whole"), ModelRef(BOXED, "huge")
+CALLERS = ("ann", "bob", "cy")
+WHOLE, HUGE, STRETCH = (ModelRef(BOXED, name) for name in ("whole", "huge", "stretch"))
 USUAL, MORE, MOST, NEVER = 0, 8192, 16384, 1 << 20
 """Tokens of context that requests need."""
 PER_TOKEN = GB // 4096
@@ -61,6 +64,11 @@ LIARS = {
     BOXED: [Build("fat", 5 * GB, more=2 * GB), Build("thin", 8 * GB, more=-3 * GB)],
     ROOMY: [Build("plump", 6 * GB, more=GB)],
 }
+LIMITS = [
+    Limits(256, PATIENCE_S, wait_s=5000.0),
+    Limits(256, PATIENCE_S, wait_s=60.0),
+    Limits(4, PATIENCE_S, wait_s=5000.0),
+]
 CONDUCTS = [Conduct(slots, keep) for keep in (-1.0, 15.0, 0.0) for slots in (None, 1, 2)]
 
 
@@ -108,7 +116,7 @@ class Watch:
     def _brought_back(self, ref: ModelRef) -> bool:
         """It had made way for a model that has failed to load just now."""
         now = self.house.loop.time()
-        failed = [r for r, s in self.planner.seats.items() if 0 < now - s.failed_at < SLACK_S]
+        failed = [r for r, s in self.planner.seats.items() if now - s.failed_at < SLACK_S]
         went = [e for e in self.house.scheduler.history.events if e.kind is Kind.UNLOAD]
         return any(e.model == ref and f"make room for {one}," in e.why for e in went for one in failed)
 
@@ -156,26 +164,31 @@ class Watch:
                 self.wrong.append(f"{client.ref} was granted and is not there")
             elif there.context is not None and there.context < client.context:
                 self.wrong.append(f"{client.ref} was granted with too short a context")
+        oldest = min(self.house.waiting(), key=lambda one: one.since, default=None)
+        late_s = self.house.loop.time() - oldest.since - PATIENCE_S if oldest else -PATIENCE_S
+        if late_s < 0:
+            self._in_turn(client)
+        if late_s > TICK_S and oldest and len(self.house.cards.sizes) == 1:
+            self._patience(client, oldest)
+
+    def _in_turn(self, client: Client) -> None:
+        """Every caller gets a turn before anyone gets two; in a queue that nobody holds up."""
         for other in self.house.waiting(client.ref):
-            if other.caller != client.caller:
+            if other.caller not in (client.caller, BY_HAND):
                 other.passed[client.caller] += 1
                 if other.passed[client.caller] > other.allowed:
                     self.wrong.append(f"{client.caller} was served {other.passed} before {other}")
-        if len(self.house.cards.sizes) == 1:
-            self._patience(client)
 
-    def _patience(self, client: Client) -> None:
+    def _patience(self, client: Client, oldest: Client) -> None:
         """Nobody gets a new use of what stands in the way of whoever has waited for too long.
 
-        Everything on the card stands in the way of the model that takes all of it.
+        Everything on the card stands in the way of the model that takes all of it. Who waited for
+        a load before it was done gets what was loaded.
         """
-        oldest = min(self.house.waiting(), key=lambda one: one.since, default=None)
-        if oldest is None or oldest.ref != WHOLE or not self.planner.ledger.share_of(client.ref):
-            return
-        late_s = self.house.loop.time() - oldest.since - PATIENCE_S
-        ready_s = self.house.loop.time() - self.planner.seat(client.ref).since
-        if late_s > TICK_S and ready_s > SLACK_S and self.planner.state(WHOLE) in AWAY:
-            self.wrong.append(f"{client.ref} was granted, {late_s} s after patience had ended")
+        new = client.since > self.planner.seat(client.ref).since
+        if oldest.ref == WHOLE and self.planner.state(WHOLE) in AWAY:
+            if new and self.planner.ledger.share_of(client.ref):
+                self.wrong.append(f"{client.ref} was granted while {oldest} was overdue")
 
     def check(self) -> None:
         """What must be so at any moment."""
@@ -220,7 +233,7 @@ class Stirred(RuleBasedStateMachine):
         self.house = House(
             self.cards,
             self.builds,
-            Limits(data.draw(st.sampled_from([256, 4])), PATIENCE_S, data.draw(st.sampled_from([5000.0, 60.0]))),
+            data.draw(st.sampled_from(LIMITS)),
             Rules(data.draw(st.sampled_from(Strategy)), data.draw(self.may_evict)),
             dict(zip(refs, conducts, strict=True)).__getitem__,
         )
@@ -235,21 +248,29 @@ class Stirred(RuleBasedStateMachine):
 
     @rule(
         number=st.integers(0, 20),
-        caller=st.sampled_from(["ann", "bob", "cy"]),
-        context=st.sampled_from([USUAL, USUAL, MORE, MOST, NEVER]),
+        caller=st.sampled_from(CALLERS),
+        context=st.sampled_from([USUAL, USUAL, MORE, MOST]),
         hold_s=st.sampled_from([0.0, 0.5, 5.0, 15.0]),
-        times=st.sampled_from([1, 1, 1, 3]),
     )
-    def ask(self, number: int, caller: str, context: int, hold_s: float, times: int) -> None:
-        ref = self.ref(number)
-        asked = [self.house.ask(ref, caller, context, hold_s) for _ in range(times)]
-        self.house.loop.settle()
-        if ref == HUGE:
-            assert all(isinstance(one.error, InsufficientVram | Overloaded) for one in asked)
+    def ask(self, number: int, caller: str, context: int, hold_s: float) -> None:
+        self.house.ask(self.ref(number), caller, context, hold_s)
 
-    @rule(number=st.integers(0, 20))
-    def ask_for_the_whole_card(self, number: int) -> None:
-        self.house.ask(WHOLE, f"dee{number}", USUAL, 1.0)
+    @rule(number=st.integers(0, 20), caller=st.sampled_from(CALLERS), times=st.integers(2, 5))
+    def ask_many_times(self, number: int, caller: str, times: int) -> None:
+        for _ in range(times):
+            self.house.ask(self.ref(number), caller, USUAL, 1.0)
+
+    @rule(number=st.integers(0, 20), caller=st.sampled_from(CALLERS))
+    def ask_for_the_whole_card(self, number: int, caller: str) -> None:
+        self.house.ask(WHOLE, caller, USUAL, 1.0)
+
+    @rule(caller=st.sampled_from(CALLERS), huge=st.booleans())
+    def ask_for_what_never_fits(self, caller: str, huge: bool) -> None:
+        before = self.house.planner.state(STRETCH)
+        asked = self.house.ask(HUGE if huge else STRETCH, caller, NEVER, 0.0)
+        self.house.loop.settle()
+        if huge or before in (*AWAY, Residency.READY):
+            assert asked.error is not None
 
     @precondition(lambda self: self.house.live())
     @rule(number=st.integers(0, 50))
@@ -263,40 +284,29 @@ class Stirred(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.house.loop.let_pass(seconds)
 
-    @rule(number=st.integers(0, 20))
-    def load_by_hand(self, number: int) -> None:
-        self.house.load(self.ref(number))
+    @rule(number=st.integers(0, 20), act=st.sampled_from(["load", "unload", "pin", "unpin"]))
+    def do_by_hand(self, number: int, act: str) -> None:
+        getattr(self.house, act)(self.ref(number))
 
-    @rule(number=st.integers(0, 20))
-    def unload_by_hand(self, number: int) -> None:
-        self.house.unload(self.ref(number))
-
-    @rule(number=st.integers(0, 20))
-    def pin(self, number: int) -> None:
-        self.house.pin(self.ref(number))
-
-    @rule(number=st.integers(0, 20))
-    def unpin(self, number: int) -> None:
-        self.house.unpin(self.ref(number))
-
-    @rule(load_s=st.sampled_from([0.2, 4.0]), unload_s=st.sampled_from([0.0, 2.0]))
-    def be_slow(self, load_s: float, unload_s: float) -> None:
-        for backend in self.house.backends.values():
-            backend.load_s, backend.unload_s = load_s, unload_s
+    @rule(
+        number=st.integers(0, 3),
+        load_s=st.sampled_from([0.2, 4.0]),
+        unload_s=st.sampled_from([0.0, 2.0]),
+        freed_after_s=st.sampled_from([0.0, 1.0, 3.0]),
+    )
+    def be_slow(self, number: int, load_s: float, unload_s: float, freed_after_s: float) -> None:
+        backend = list(self.house.backends.values())[number % len(self.house.backends)]
+        backend.load_s, backend.unload_s = load_s, unload_s
+        backend.freed_after_s = freed_after_s
 
     @rule(number=st.integers(0, 20))
     def fail_to_load(self, number: int) -> None:
         ref = self.ref(number)
-        self.house.backends[ref.backend].fails_to_load.add(ref.name)
-
-    @rule(seconds=st.sampled_from([0.0, 1.0, 3.0]))
-    def free_memory_late(self, seconds: float) -> None:
-        for backend in self.house.backends.values():
-            backend.freed_after_s = seconds
+        self.house.backends[ref.backend].fails_to_load = {ref.name}
 
     @invariant()
     def all_is_as_it_must_be(self) -> None:
-        self.house.loop.settle()
+        self.house.loop.let_pass(STEP_S)
         self.watch.check()
 
     def teardown(self) -> None:
@@ -326,7 +336,7 @@ class Exact(Stirred):
     def furnish(self, data: st.DataObject) -> None:
         for card in self.house.cards.sizes:
             self.house.cards.foreign(card, data.draw(st.sampled_from([0, 0, 3])) * GB)
-        self.house.look()
+        self.house.at_once(self.house.look)
 
     @invariant()
     def no_card_overflows(self) -> None:
@@ -343,14 +353,14 @@ class Unruly(Stirred):
             name = there[number % len(there)]
             for client in self.house.holding(ModelRef(BOXED, name)):
                 client.orphan = True
-            boxed.crash(name)
+            self.house.at_once(lambda: boxed.crash(name))
 
     @rule(number=st.integers(0, 20))
     def evict_by_itself(self, number: int) -> None:
         for name, backend in self.house.backends.items():
             there = [n for n in backend.settled() if not self.house.holding(ModelRef(name, n))]
             if backend.lists and there:
-                backend.drop(there[number % len(there)])
+                self.house.at_once(partial(backend.drop, there[number % len(there)]))
 
     @rule(number=st.integers(0, 20))
     def load_for_others(self, number: int) -> None:

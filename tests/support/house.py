@@ -15,7 +15,8 @@ from smarterrouter.domain.models import Footprint, ModelRef, Placing
 from smarterrouter.errors import SmarterRouterError
 from smarterrouter.residency.demand import Conduct, Demand
 from smarterrouter.residency.ledger import DeviceLimit, VramLedger
-from smarterrouter.residency.planner import Held, Limits, Planner, Reading
+from smarterrouter.residency.events import Held, Limits, Reading
+from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import Rules
 from smarterrouter.residency.scheduler import BY_HAND, Scheduler
 from smarterrouter.residency.weighing import unexplained
@@ -35,8 +36,8 @@ one that spreads over all cards; one that manages its own memory."""
 class Client:
     """One request, as its caller sees it.
 
-    ``allowed`` is how often each other caller may be served before it, ``passed`` how often it
-    was. ``orphan``: the model went away under it.
+    ``allowed`` is how often each other caller may be served before it: once, and once more for
+    each request of its own caller before it. ``passed`` is how often it was. ``orphan``: the model went away under it.
     """
 
     ref: ModelRef
@@ -80,7 +81,7 @@ class House:
             self.planner, self.backends, self.loop.clock, Eyes(self.cards), self._learn
         )
         self.loop.run_until_complete(self.scheduler.__aenter__())
-        self.look()
+        self.at_once(self.look)
         self._errands = [
             self.loop.create_task(self._look_for_ever()),
             self.loop.create_task(self._list_for_ever()),
@@ -98,6 +99,14 @@ class House:
         self.loop.settle()
         self.loop.close()
         return left
+
+    def at_once(self, act: Callable[[], None]) -> None:
+        """Do something that needs a running loop."""
+
+        async def run() -> None:
+            act()
+
+        self.loop.run_until_complete(run())
 
     def _backend(self, name: str, builds: list[Build]) -> UnrulyBackend:
         match name:
@@ -154,7 +163,7 @@ class House:
 
     def unpin(self, ref: ModelRef) -> None:
         self.pinned.discard(ref)
-        self.scheduler.unpin(ref)
+        self.at_once(lambda: self.scheduler.unpin(ref))
 
     def unload(self, ref: ModelRef) -> asyncio.Task[None]:
         """Somebody sends the model away by hand."""
@@ -172,8 +181,9 @@ class House:
 
     def _client(self, ref: ModelRef, caller: str, context: int, hold_s: float) -> Client:
         own = [c for c in self.clients if c.ref == ref and c.caller == caller]
-        ahead = [c for c in own if c.state != "done" or not c.granted]
-        client = Client(ref, caller, context, hold_s, self.loop.time(), 1 + len(ahead))
+        ahead = len([c for c in own if not c.granted])
+        allowed = 1 + ahead + any(c.granted for c in own)
+        client = Client(ref, caller, context, hold_s, self.loop.time(), allowed)
         self.clients.append(client)
         return client
 
@@ -183,6 +193,8 @@ class House:
                 await what()
             except SmarterRouterError as error:
                 client.error = error
+            finally:
+                client.state = "done"
 
         def ended(task: asyncio.Task[None]) -> None:
             client.state = "done"

@@ -16,9 +16,10 @@ from smarterrouter.domain.models import ModelRef
 from smarterrouter.domain.ports import Backend
 from smarterrouter.errors import SmarterRouterError
 from smarterrouter.residency.demand import Conduct, Demand
+from smarterrouter.residency.events import Held, Limits
 from smarterrouter.residency.ledger import DeviceLimit, VramLedger
 from smarterrouter.residency.line import Ticket
-from smarterrouter.residency.planner import Held, Limits, Planner
+from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import Rules
 from smarterrouter.residency.scheduler import Learn, Scheduler
 from smarterrouter.residency.weighing import Devices

@@ -9,28 +9,38 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 GRAIN_S = 1e-6
 """Each reading of the clock is later than the one before by at least this."""
-MOMENT_S = 1e-3
-"""Long enough for everything that follows at once, however often it reads the clock."""
 
 Result = TypeVar("Result")
 
 
 class _Jumps(selectors.SelectSelector):
-    """Instead of waiting for something to happen, it makes it later."""
+    """Instead of waiting for something to happen, it makes it later.
 
-    def __init__(self) -> None:
+    It is asked with a timeout of 0 as long as anything is ready. ``over`` is called instead of a
+    jump beyond ``until``.
+    """
+
+    def __init__(self, over: Callable[[], None]) -> None:
         super().__init__()
         self.now = 0.0
+        self.until: float | None = None
+        self._over = over
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is not None and timeout <= 0.0:
+            return []
+        if self.until is not None and (timeout is None or self.now + timeout > self.until):
+            self.now = max(self.now, self.until)
+            self._over()
+            return []
         if timeout is None:
             raise RuntimeError("everybody waits, and nothing is left that could wake anybody")
-        self.now += max(0.0, timeout)
+        self.now += timeout
         return []
 
 
@@ -49,7 +59,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """See above. ``broken`` collects what tasks died of, whether or not anybody awaited them."""
 
     def __init__(self) -> None:
-        self._jumps = _Jumps()
+        self._jumps = _Jumps(self.stop)
         super().__init__(self._jumps)
         self.clock = VirtualClock(self._jumps)
         self.broken: list[BaseException] = []
@@ -59,12 +69,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jumps.now
 
     def let_pass(self, seconds: float) -> None:
-        """Run everything that is due within so many seconds."""
-        self.run_until_complete(asyncio.sleep(seconds))
+        """Run everything that is due within so many seconds, and what follows from it at once."""
+        self._jumps.until = self._jumps.now + seconds
+        self.run_forever()
+        self._jumps.until = None
 
     def settle(self) -> None:
         """Run everything that is due now, and what follows from it at once."""
-        self.let_pass(MOMENT_S)
+        self.let_pass(0.0)
 
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **named: Any

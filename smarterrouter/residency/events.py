@@ -1,0 +1,65 @@
+"""What the planner is told and handed, and the effects that it answers with. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from smarterrouter.domain.models import ModelRef, Placement
+from smarterrouter.errors import SmarterRouterError
+from smarterrouter.residency.ledger import Share
+from smarterrouter.residency.line import Ticket
+
+
+class Grant(Struct, frozen=True):
+    ticket: Ticket
+
+
+class Refuse(Struct, frozen=True):
+    ticket: Ticket
+    error: SmarterRouterError
+
+
+class StartLoad(Struct, frozen=True):
+    model: ModelRef
+    placement: Placement
+    why: str
+
+
+class StartUnload(Struct, frozen=True):
+    model: ModelRef
+    why: str
+
+
+Effect = Grant | Refuse | StartLoad | StartUnload
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``queue_size`` requests may wait at once, each for ``wait_s`` at most; ``patience_s`` how
+    long others may go ahead of one that has no room."""
+
+    queue_size: int = 256
+    patience_s: float = 30.0
+    wait_s: float = 600.0
+
+
+class Held(Struct, frozen=True):
+    """What a loaded model was seen to hold. ``share`` is empty where nobody counts devices."""
+
+    share: Share
+    source: str
+    context: int | None = None
+    reported: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a device said. ``ours`` is the part of ``used_bytes`` that certain models were seen to
+    hold; a device that has gone has no total."""
+
+    total_bytes: int | None
+    used_bytes: int | None
+    ours: Mapping[ModelRef, int] = field(default_factory=dict)
