@@ -88,6 +88,7 @@ class Engine:
         self._limits: dict[str, DeviceLimit | None] = {}
         self._wanted = set(settings.preloaded_models)
         self._started: set[ModelRef] = set()
+        self._pinned: set[ModelRef] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -232,7 +233,9 @@ class Engine:
         """Pin and load what the settings name, as soon as its backend lists it."""
         for name in self.settings.pinned_models:
             for model in self._named(name):
-                self.planner.seat(model.ref).pinned = True
+                if model.ref not in self._pinned:  # once: whoever unpins it later is obeyed
+                    self._pinned.add(model.ref)
+                    self.scheduler.hold(model.ref)
         for name in tuple(self._wanted):
             if homes := self._named(name):
                 self._wanted.discard(name)

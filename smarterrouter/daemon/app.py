@@ -17,13 +17,13 @@ from smarterrouter import __version__
 from smarterrouter.assembly import Engine
 from smarterrouter.daemon import listing
 from smarterrouter.daemon.admin import admin_routes
-from smarterrouter.daemon.auth import Keys
+from smarterrouter.daemon.auth import Keys, from_another_site
 from smarterrouter.daemon.company import WaitPolicy
 from smarterrouter.daemon.events import Events, told_to_stop
 from smarterrouter.daemon.openai_routes import ModelRoutes
 from smarterrouter.domain.chat import Endpoint
 from smarterrouter.domain.models import Capability
-from smarterrouter.errors import SmarterRouterError
+from smarterrouter.errors import SmarterRouterError, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ def create_app(engine: Engine) -> ASGIApp:
     def knock(request: Request[Any, Any, Any]) -> None:
         if request.url.path != "/health":
             keys.caller(request.scope)
+        if request.method == "POST" and from_another_site(request.scope):
+            raise Unauthorized("A page of another site may not do this.")
 
     rest = Litestar(
         route_handlers=[

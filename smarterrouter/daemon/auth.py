@@ -45,6 +45,13 @@ class Keys:
         raise Unauthorized("This key opens nothing here. Ask the owner for another.")
 
 
+def from_another_site(scope: Scope) -> bool:
+    """Whether a browser sends this for a page of some other site; others send no Origin."""
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
+
+
 def bearer(scope: Scope) -> bytes | None:
     """The key in the Authorization header."""
     for name, value in scope["headers"]:

@@ -497,6 +497,8 @@ class Planner:
             return []
         if seat.conduct.keep_alive_s == 0.0:
             return []
+        if any(self._cold(other) for other in self.line.models):  # they need the room
+            return []
         way = self._rooms.way(model, demand, ())
         if way is None or way.waits:
             return []

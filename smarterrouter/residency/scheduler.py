@@ -201,6 +201,10 @@ class Scheduler:
         self._carry_out(self.planner.pin(model, True, self._clock.now()))
         self.release(model, since, by_hand=True)
 
+    def hold(self, model: ModelRef) -> None:
+        """From now on the model never goes, once it is loaded."""
+        self._carry_out(self.planner.pin(model, True, self._clock.now()))
+
     def unpin(self, model: ModelRef) -> None:
         """From now on the model may go."""
         self._carry_out(self.planner.pin(model, False, self._clock.now()))
@@ -273,9 +277,8 @@ class Scheduler:
                 case StartUnload(model, why):
                     self._leaving[model] = asyncio.Event()
                     self._start(self._unload(model, why), f"unload {model}")
-        if effects:
-            for told in tuple(self._watchers):
-                told()
+        for told in tuple(self._watchers):
+            told()
 
     def _grant(self, ticket: Ticket) -> None:
         """Wake the waiter; if it was cancelled a moment ago, give its lease straight back."""

@@ -81,6 +81,15 @@ async def test_the_pinned_model_is_loaded_at_start_and_never_makes_room(forest: 
         assert state(daemon, "ash") is Residency.READY
 
 
+async def test_who_unpins_what_the_settings_pin_is_obeyed(forest: Path) -> None:
+    async with running(**over(forest, ONE_FITS, pinned_model="ash")) as daemon:
+        await until(lambda: state(daemon, "ash") is Residency.READY)
+        async with daemon.client() as client:
+            assert (await client.post("/admin/models/ash/unpin")).json()["pinned"] is False
+        await daemon.engine.catalogue.refresh()
+        assert (await ask(daemon, "beech")).status_code == 200
+
+
 async def test_models_can_be_loaded_before_anybody_asks(forest: Path) -> None:
     models = {"managed/beech": {"preload": True}}
     async with running(**over(forest, models=models)) as daemon:

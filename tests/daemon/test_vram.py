@@ -274,6 +274,16 @@ async def test_memory_is_behind_the_admin_key(folder: Path) -> None:
 # --- events -------------------------------------------------------------------------------------
 
 
+async def test_a_page_of_another_site_can_move_no_model(folder: Path) -> None:
+    async with daemon_over(folder) as house:
+        theirs = {"Origin": "https://elsewhere.example"}
+        path = "/admin/models/tiny-5m/load"
+        status, _, said = told(await house.client.post(path, headers=theirs))
+        assert (status, said) == (401, "A page of another site may not do this.")
+        ours = {"Origin": house.daemon.url}
+        assert (await house.client.post(path, headers=ours)).status_code == 200
+
+
 async def test_a_listener_hears_the_report_at_once_and_then_what_happens(folder: Path) -> None:
     async with daemon_over(folder) as house, house.listening() as events:
         began = time.monotonic()

@@ -137,11 +137,12 @@ class Watch:
 
     def _wanted(self) -> dict[ModelRef, int]:
         """Models that somebody waits for and that are not ready for them, with their context."""
-        wanted: dict[ModelRef, int] = {}
-        for client in self.house.waiting():
-            if self.planner.state(client.ref) in (*AWAY, Residency.READY):
-                wanted[client.ref] = max(wanted.get(client.ref, 0), client.context)
-        return wanted
+        line = self.planner.line
+        return {
+            ref: max(ticket.context for ticket in line.waiting_for(ref))
+            for ref in line.models
+            if self.planner.state(ref) in (*AWAY, Residency.READY)
+        }
 
     def _would_fit(self, ref: ModelRef) -> bool:
         """Whether the model fits when everybody has gone who is on the way out."""
@@ -200,6 +201,8 @@ class Watch:
         for ref in house.refs:
             seat = self.planner.seat(ref)
             assert seat.leases == len(house.holding(ref)), ref
+            waiting = self.planner.line.waiting_for(ref)
+            assert len(waiting) == len(house.waiting(ref)), ref
             assert seat.pinned == (ref in house.pinned), ref
         for client in house.waiting():
             waited = house.loop.time() - client.since
@@ -212,7 +215,8 @@ class Watch:
         for backend in self.house.backends.values():
             for name, there in backend.settled().items():
                 share = ledger.share_of(ModelRef(backend.name, name))
-                assert share or not there.ours, f"{name} is there and is not counted"
+                known = there.ours and not there.spilled
+                assert share or not known, f"{name} is there and is not counted"
         for device in ledger.limits:
             shares = [ledger.share_of(ref).get(device, 0) for ref in self.house.refs]
             assert ledger.own(device) == sum(shares)
