@@ -62,9 +62,11 @@ class Demands:
         if rank is None or not count:
             return
         _, layout = self._laid_out(ref, context)
-        count -= self._split_bytes(layout) * (len(held.share) - 1)
+        count -= self._split_bytes(layout) * len(held.share) if len(held.share) > 1 else 0
         name = self._key(ref, context, layout)
         known = self.known.get(name)
+        if known and known[1] == held.source and _grows(layout):  # it is measured from the start
+            count = max(count, known[0])
         if known is None or (rank >= RANK[known[1]] and known != (count, held.source)):
             self.known[name] = (count, held.source)
             self._keep(name, count, held.source)
@@ -89,6 +91,7 @@ class Demands:
             devices=devices,
             placing=backend.placing,
             split_bytes=self._split_bytes(layout),
+            grows=_grows(layout),
         )
 
     def _laid_out(self, ref: ModelRef, context: int) -> tuple[tuple[str, ...], Layout | None]:
@@ -97,8 +100,12 @@ class Demands:
         there = self._machines.of_node(backend.node)
         devices = backend.reach(ref.name, there)
         layout = backend.layout(ref.name, context)
+        if layout is None:
+            return devices, None
         in_ram = bool(devices) and all(d.vendor == HOST for d in there if d.id in devices)
-        return devices, replace(layout, on_gpu=False) if layout and in_ram else layout
+        model = self._model_of(ref)
+        embeds = model is not None and Capability.EMBEDDING in model.capabilities
+        return devices, replace(layout, on_gpu=layout.on_gpu and not in_ram, embeds=embeds)
 
     def _bytes(self, ref: ModelRef, context: int, layout: Layout | None) -> Demand:
         known = self.known.get(self._key(ref, context, layout))
@@ -125,3 +132,8 @@ class Demands:
     @staticmethod
     def _split_bytes(layout: Layout | None) -> int:
         return split_overhead_bytes(layout) if layout else 0
+
+
+def _grows(layout: Layout | None) -> bool:
+    """In RAM only pages that were touched count, and not all are at once."""
+    return layout is not None and not layout.on_gpu

@@ -212,10 +212,13 @@ class Engine:
             self._grown(ref, one.share)
 
     def _grown(self, ref: ModelRef, share: Mapping[str, int]) -> None:
-        """What a model has grown to since it was loaded is what it will hold the next time."""
-        before = self.ledger.share_of(ref)
-        grown = {d: max(count, before.get(d, 0)) for d, count in share.items()}
-        if grown and grown != before and self.planner.state(ref) is Residency.READY:
+        """What a model has grown to since it was loaded is what it will hold the next time.
+
+        Only on devices where it is known to lie: a model on a card also has a process in RAM.
+        """
+        before = self.planner.seat(ref).seen
+        grown = {d: max(count, share.get(d, 0)) for d, count in before.items()}
+        if grown != before and self.planner.state(ref) is Residency.READY:
             self.demands.learn(ref, 0, Held(grown, "measured"))
             self.scheduler.holds(ref, grown)
 

@@ -7,7 +7,7 @@ each. It counts for cards; RAM beside cards has the 90 %. Where there is no card
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -19,8 +19,8 @@ from smarterrouter.gpu.detect import probes
 from smarterrouter.gpu.host import ProcessMemory, process_memory
 from smarterrouter.gpu.monitor import Monitor
 from smarterrouter.gpu.remote import RemoteNode
+from smarterrouter.residency.events import Used
 from smarterrouter.residency.ledger import DeviceLimit, Share
-from smarterrouter.residency.weighing import Used
 
 BUDGET_SHARE = 0.9
 BUFFER_GB, HOST_BUFFER_GB = 1.5, 0.5
@@ -49,8 +49,9 @@ class Machines:
         self._vram = settings.vram
         self._nodes = {node.name: node for node in settings.node}
         self._remote = remote_nodes(settings)
+        self._pids: frozenset[int] = frozenset()
         self.monitor = Monitor(
-            [*local_probes(settings), *self._remote],
+            [*local_probes(settings, lambda: self._pids), *self._remote],
             interval_s=settings.vram.monitor_interval,
             clock=clock,
         )
@@ -109,19 +110,22 @@ class Machines:
         return await self.monitor.settled(cards) if cards else {}
 
     async def of_processes(self, pids: Collection[int], devices: Collection[str]) -> Share:
+        self._pids |= frozenset(pids)
         if self._cards(devices):
             await self.monitor.sample()
-        measured = await self.measure({"": tuple(pids)})
-        held = measured[""].share if measured else {}
+        held = (await self._measured({"": tuple(pids)}))[""].share
         return {device: count for device, count in held.items() if device in devices}
 
     async def measure(self, pids: Mapping[Of, tuple[int, ...]]) -> dict[Of, Measured]:
         """What processes hold of this machine's devices, as far as that can be seen.
 
-        Cards tell by process what they held when they were last looked at.
+        Cards tell by process what they held when they were last looked at. From now on they are
+        asked for these processes.
         """
-        if not pids:
-            return {}
+        self._pids = frozenset(pid for own in pids.values() for pid in own)
+        return await self._measured(pids) if pids else {}
+
+    async def _measured(self, pids: Mapping[Of, tuple[int, ...]]) -> dict[Of, Measured]:
         in_ram = await asyncio.to_thread(_in_ram, pids)
         ram = next((d.id for d in self.of_node(LOCAL) if d.vendor == HOST), None)
         cards = [s for s in self.monitor.latest.values() if s.processes is not None]
@@ -153,11 +157,16 @@ def all_probes(settings: Settings) -> list[GpuProbe]:
     return [*local_probes(settings), *remote_nodes(settings)]
 
 
-def local_probes(settings: Settings) -> tuple[GpuProbe, ...]:
-    """Every way of seeing a device of this machine."""
+def local_probes(
+    settings: Settings, pids: Callable[[], Iterable[int]] | None = None
+) -> tuple[GpuProbe, ...]:
+    """Every way of seeing a device of this machine.
+
+    ``pids`` tells whose memory is wanted where a driver has to be asked process by process.
+    """
     vram = settings.vram
     apu = None if vram.amd_total_gb is None else int(vram.amd_total_gb * 1e9)
-    return probes(vram.sysfs, apu_bytes=apu)
+    return probes(vram.sysfs, pids=pids, apu_bytes=apu)
 
 
 def remote_nodes(settings: Settings) -> list[RemoteNode]:

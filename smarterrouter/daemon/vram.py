@@ -138,6 +138,7 @@ def _models(engine: Engine) -> Iterator[ModelRef]:
 
 def _model(engine: Engine, ref: ModelRef, now: float) -> Report:
     seat, share = engine.planner.seat(ref), engine.ledger.share_of(ref)
+    shown = seat.seen if seat.ready and seat.seen else share
     count, source = _bytes(engine, ref, seat)
     failed = seat.state is Residency.FAILED and seat.failure is not None
     return {
@@ -146,9 +147,10 @@ def _model(engine: Engine, ref: ModelRef, now: float) -> Report:
         "node": engine.backends[ref.backend].node,
         "managed": seat.counted,
         "state": seat.state,
-        "devices": [{"id": device, "bytes": held} for device, held in share.items()],
+        "devices": [{"id": device, "bytes": held} for device, held in shown.items()],
         "bytes": count,
         "bytes_source": source,
+        "reserved_bytes": sum(share.values()) or None,
         "leases": seat.leases,
         "waiting": len(engine.planner.line.waiting_for(ref)),
         "concurrency": seat.conduct.slots,
@@ -167,6 +169,8 @@ def _bytes(engine: Engine, ref: ModelRef, seat: Seat) -> tuple[int | None, str |
     held = sum(engine.ledger.share_of(ref).values())
     if held and seat.state is Residency.LOADING:
         return held, engine.planner.planned_source(ref, seat.loading_for)
+    if seat.ready and seat.seen:
+        return sum(seat.seen.values()), seat.source
     if held:
         return held, seat.source
     if seat.state in (Residency.READY, Residency.UNLOADING):  # on devices that nobody counts

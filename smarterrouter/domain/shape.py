@@ -44,7 +44,9 @@ class Layout:
     """A model as it lies in memory when it is loaded in a certain way.
 
     ``context`` is in tokens and shared by all ``parallel`` slots. ``cache_ram_bytes`` is the
-    prompt cache that its server may grow in RAM. ``on_gpu``: whether it would use a card.
+    prompt cache that its server may grow in RAM. ``on_gpu``: whether it would use a card;
+    ``embeds``: it is served for its embeddings; ``wheel``: by the xllamacpp wheel, whose program
+    is larger than llama-server's.
     """
 
     shape: Shape
@@ -57,3 +59,5 @@ class Layout:
     swa_full: bool = False
     cache_ram_bytes: int = 0
     on_gpu: bool = True
+    embeds: bool = False
+    wheel: bool = False

@@ -18,6 +18,7 @@ overrides the total of a machine's only device.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -74,7 +75,8 @@ class RemoteNode:
     """See ``ports.GpuProbe``. Devices ``{node}/nvidia0`` and so on, ``{node}/stated`` at least.
 
     ``problem`` is for a person: why there are no figures; else ``None``. ``timeout_s`` is for all
-    of one look, a third of it for being let in. To be asked from one thread at a time.
+    of one look, a third of it for being let in. To be asked from one thread at a time; ``close``
+    may come from another.
     """
 
     def __init__(
@@ -92,9 +94,29 @@ class RemoteNode:
         self._headers = dict(headers or {})
         self._timeout_s = timeout_s
         self._client: httpx.Client | None = None
+        self._looking = threading.Lock()
+        self._closed = False
         self._known: dict[str, GpuDevice] = {}
 
     def snapshots(self) -> tuple[MemorySnapshot, ...]:
+        with self._looking:
+            found = self._look()
+        if self._closed:
+            self.close()
+        return found
+
+    def close(self) -> None:
+        """Let go of the connection: at once, or when the look under way has ended."""
+        self._closed = True
+        if self._looking.acquire(blocking=False):
+            client, self._client = self._client, None
+            self._looking.release()
+            if client is not None:
+                client.close()
+
+    # --- what becomes of it ---------------------------------------------------------------------
+
+    def _look(self) -> tuple[MemorySnapshot, ...]:
         try:
             told = self._ask() if self._addresses else []
             self.problem = None
@@ -108,13 +130,6 @@ class RemoteNode:
             now.get(identity) or self._absent(device, told)
             for identity, device in self._known.items()
         )
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    # --- what becomes of it ---------------------------------------------------------------------
 
     def _snapshots(self, told: list[Figures]) -> Iterable[MemorySnapshot]:
         for figures in told:

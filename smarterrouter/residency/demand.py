@@ -17,8 +17,8 @@ class Demand(Struct, frozen=True):
 
     ``bytes`` is what is reserved and ``least_bytes`` what it is believed to need: a mere estimate
     is reserved with a margin, but a model is not called too large for want of that. ``devices``
-    are those it may lie on, empty where nobody counts them. Each further card of a split takes
-    ``split_bytes`` more.
+    are those it may lie on, empty where nobody counts them. Each device of a split takes
+    ``split_bytes`` more. ``grows``: what it holds when it has just been loaded is not all.
     """
 
     bytes: int
@@ -27,6 +27,7 @@ class Demand(Struct, frozen=True):
     placing: Placing = Placing.CHOSEN
     split_bytes: int = 0
     least_bytes: int | None = None
+    grows: bool = False
 
     @property
     def least(self) -> int:

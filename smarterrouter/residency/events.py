@@ -12,6 +12,9 @@ from smarterrouter.errors import SmarterRouterError
 from smarterrouter.residency.ledger import Share
 from smarterrouter.residency.line import Ticket
 
+Used = Mapping[str, int | None]
+"""Used bytes by device, as far as anybody knows."""
+
 
 class Grant(Struct, frozen=True):
     ticket: Ticket

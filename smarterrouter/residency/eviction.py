@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -59,7 +60,8 @@ def victims(
 
     1. Walk in the strategy's order, taking whoever frees something still lacking.
     2. Give back any taken model that the others make superfluous, last in the order first.
-    ``None`` when even all of them would not suffice: then nothing is evicted.
+    ``None`` when even all of them would not suffice: then nothing is evicted. Of two that stand
+    alike in the order, the first in ``idle`` goes first.
     """
     missing = {device: need for device, need in lack.items() if need > 0}
     if not missing:
@@ -94,23 +96,28 @@ def _needed(lack: Mapping[str, int], taken: list[Resident]) -> list[Resident]:
     return needed
 
 
-_Key = Callable[[Resident], tuple[float, ModelRef]]
+_Key = Callable[[Resident], float]
 
 
-def _freed(resident: Resident, lack: Mapping[str, int]) -> int:
-    return sum([min(resident.share.get(device, 0), need) for device, need in lack.items()])
+def _freed(lack: Mapping[str, int]) -> Callable[[Resident], int]:
+    """What a resident's going frees of what is lacking."""
+    if len(lack) == 1:  # by far the most frequent, and asked for each idle model
+        [(only, need)] = lack.items()
+        return lambda one: min(one.share.get(only, 0), need)
+    return lambda one: sum([min(one.share.get(device, 0), need) for device, need in lack.items()])
 
 
-def _lru(lack: Mapping[str, int]) -> _Key:
-    return lambda one: (one.last_used, one.ref)
+def _lru(_: Mapping[str, int]) -> _Key:
+    return attrgetter("last_used")
 
 
 def _largest(lack: Mapping[str, int]) -> _Key:
-    return lambda one: (-sum(one.share.get(device, 0) for device in lack), one.ref)
+    return lambda one: -sum([one.share.get(device, 0) for device in lack])
 
 
 def _cost(lack: Mapping[str, int]) -> _Key:
-    return lambda one: (one.regret_s / max(1, _freed(one, lack)), one.ref)
+    freed = _freed(lack)
+    return lambda one: one.regret_s / max(1, freed(one))
 
 
 _ORDERS: Mapping[Strategy, Callable[[Mapping[str, int]], _Key]] = {

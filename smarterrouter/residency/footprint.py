@@ -17,7 +17,6 @@ from smarterrouter.domain.shape import Layer, Layout, Shape
 # The program itself with its libraries, before any model: in the wheel's Python, and llama-server.
 WHEEL_BYTES = 32_000_000
 SERVER_BYTES = 17_000_000
-BASE_BYTES = WHEEL_BYTES
 # What CUDA, cuBLAS and their work space hold on a card before any model; 300 to 500 MB are usual.
 # Not measured here.
 GPU_CONTEXT_BYTES = 400_000_000
@@ -44,36 +43,36 @@ _TYPE_BYTES = {
 }
 
 
-def estimate(layout: Layout, *, embeds: bool = False, base_bytes: int = BASE_BYTES) -> Footprint:
+def estimate(layout: Layout) -> Footprint:
     """The memory of one loaded model, where it lies: on cards, or in RAM when it uses none.
 
     On cards: weights, cache, work space and what the cards' own libraries take. In RAM also the
     rearranged copy of some weights (the first stays mapped, and gives way when memory is short),
-    what is kept of prompts, the tokenizer and the program. ``embeds``: it is served for its
-    embeddings, so that every token of a batch has an output.
+    what is kept of prompts, the tokenizer and the program. Served for its
+    embeddings, every token of a batch has an output.
     """
     shape = layout.shape
-    total = shape.weights_bytes + cache_bytes(layout) + compute_bytes(layout, embeds=embeds)
+    total = shape.weights_bytes + cache_bytes(layout) + compute_bytes(layout)
     if layout.on_gpu:
         return Footprint(bytes=total + GPU_CONTEXT_BYTES, source="estimated")
     total += (
         shape.repacked_bytes
-        + output_bytes(layout, embeds=embeds)
+        + output_bytes(layout)
         + layout.cache_ram_bytes
         + checkpoint_bytes(layout)
         + shape.vocab_size * _VOCABULARY_BYTES
-        + base_bytes
+        + (WHEEL_BYTES if layout.wheel else SERVER_BYTES)
     )
     return Footprint(bytes=total, source="estimated")
 
 
-def split_overhead_bytes(layout: Layout, *, embeds: bool = False) -> int:
+def split_overhead_bytes(layout: Layout) -> int:
     """What each further card takes besides its share of a split model: work space and context.
 
     With several cards llama.cpp may have four micro-batches on their way from card to card, and
     then keeps their inputs, of which the mask is the large one, four times.
     """
-    return compute_bytes(layout, embeds=embeds) + 3 * _mask_bytes(layout) + GPU_CONTEXT_BYTES
+    return compute_bytes(layout) + 3 * _mask_bytes(layout) + GPU_CONTEXT_BYTES
 
 
 def slot_tokens(layout: Layout) -> int:
@@ -89,7 +88,7 @@ def cache_bytes(layout: Layout) -> int:
     return _slots(layout) * (int(per_slot) + layout.shape.state_bytes)
 
 
-def compute_bytes(layout: Layout, *, embeds: bool = False) -> int:
+def compute_bytes(layout: Layout) -> int:
     """Work space: the activations of one micro-batch, its attention mask, and its logits.
 
     Of the activations three feed-forward rows and five embeddings are alive at a time, in
@@ -98,17 +97,17 @@ def compute_bytes(layout: Layout, *, embeds: bool = False) -> int:
     """
     shape = layout.shape
     row = 14 * shape.feed_forward_length + 20 * shape.embedding_length
-    logits = 0 if _encodes(shape) else _logits_bytes(layout, embeds)
+    logits = 0 if _encodes(shape) else _logits_bytes(layout, layout.embeds)
     return _micro_batch(layout) * row + _mask_bytes(layout) + logits
 
 
-def output_bytes(layout: Layout, *, embeds: bool = False) -> int:
+def output_bytes(layout: Layout) -> int:
     """Where logits are put for the server, in RAM; an encoder has the room and leaves it empty.
 
     Each slot's sampler holds some twelve bytes a token besides.
     """
     samplers = 12 * _slots(layout) * layout.shape.vocab_size
-    return _logits_bytes(layout, embeds or _encodes(layout.shape)) + samplers
+    return _logits_bytes(layout, layout.embeds or _encodes(layout.shape)) + samplers
 
 
 def checkpoint_bytes(layout: Layout) -> int:

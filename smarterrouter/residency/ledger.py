@@ -91,11 +91,6 @@ class VramLedger:
         for device, count in self._held.pop(model, {}).items():
             self._own[device] -= count
 
-    def count_as_foreign(self, left: Share) -> None:
-        """Bytes of ours that a device still shows although they were given back."""
-        for device, count in left.items():
-            self.foreign[device] = self.foreign.get(device, 0) + count
-
     def observe(self, device: str, used: int, ours: int, perhaps_ours: int) -> None:
         """What the device says is used, of which ``ours`` is ours for certain.
 

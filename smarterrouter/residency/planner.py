@@ -10,9 +10,10 @@ What one pass over the queue does:
 2. Whoever stands in the way of a model that somebody has waited for longer than ``patience_s``
    gets no new use, except by those who waited for its own load.
 3. Ready models are granted, each caller in turn, as many at once as the model answers.
-4. Models that are away are brought in, those waited for too long first. What fits is reserved and
-   loaded. Otherwise enough idle models go, all together, and no later one takes their room.
-   Otherwise nothing is evicted, and they wait for a lease to end.
+4. Models that are away are brought in: first those that others have made way for, then those
+   waited for too long. What fits is reserved and loaded. Otherwise enough idle models go, all
+   together, and no later one takes their room. Otherwise nothing is evicted, and they wait for a
+   lease to end.
 
 A model that is resident with too short a context is loaded anew as in 4 once it is idle.
 """
@@ -41,6 +42,7 @@ from smarterrouter.residency.events import (
     Refuse,
     StartLoad,
     StartUnload,
+    Used,
 )
 from smarterrouter.residency.eviction import Resident
 from smarterrouter.residency.ledger import GONE, DeviceLimit, Share, VramLedger
@@ -51,7 +53,10 @@ from smarterrouter.residency.states import Move, Residency
 
 LEAST_RETRY_S = 1.0
 USUAL_SERVICE_S = 5.0
-NOTHING: Share = {}
+GROWTH_FORESEEN = ("estimated", "measured")
+"""Where a demand comes from that counts what a model will grow to."""
+
+NOTHING: Used = {}
 
 
 @dataclass(slots=True)
@@ -119,8 +124,7 @@ class Planner:
     ) -> list[Effect]:
         """A lease has ended, after ``held_s``. What was loaded ``by_hand`` stays, though idle."""
         seat = self.seats[model]
-        seat.leases -= 1
-        seat.last_used = now
+        seat.answered(now)
         if held_s is not None:
             seat.service_s = average(seat.service_s, held_s)
         effects = self._plan(now) if self.line else []
@@ -156,12 +160,12 @@ class Planner:
         return effects
 
     def load_failed(
-        self, model: ModelRef, error: SmarterRouterError, now: float, unseen: Share = NOTHING
+        self, model: ModelRef, error: SmarterRouterError, now: float, used: Used = NOTHING
     ) -> list[Effect]:
         """A load has failed: every waiter gets the reason, and who made way for it comes back.
 
         A reload that its backend was too busy for has changed nothing; after any other failure
-        nobody knows whether what was there before has gone. ``unseen``: see ``unloaded``.
+        nobody knows whether what was there before has gone. ``used``: see ``unloaded``.
         """
         seat = self._seat(model)
         if isinstance(error, Overloaded) and seat.reloading:
@@ -170,7 +174,7 @@ class Planner:
         seat.failed(error, now)
         seat.context = None
         self.ledger.settle(model, seat.held_before)
-        self.ledger.count_as_foreign(unseen)
+        self._look(used)
         made_way = self._made_way.pop(model, ())
         effects = self._refuse_all(model, error) + self._plan(now)
         for victim in reversed(made_way):
@@ -189,14 +193,14 @@ class Planner:
                 effects.append(Refuse(ticket, error))
         return effects + self._plan(now)
 
-    def unloaded(self, model: ModelRef, now: float, unseen: Share = NOTHING) -> list[Effect]:
-        """An unload we started is done. ``unseen`` is what devices still show of it: that is
-        foreign until they are looked at again."""
+    def unloaded(self, model: ModelRef, now: float, used: Used = NOTHING) -> list[Effect]:
+        """An unload we started is done. ``used`` is what its devices hold now: what they still
+        show of it is foreign until they show it free."""
         seat = self._seat(model)
         if seat.state is Residency.UNLOADING:
             seat.move(Move.UNLOADED, now)
             self._forget(model, seat)
-            self.ledger.count_as_foreign(unseen)
+            self._look(used)
         return self._plan(now)
 
     def unload_failed(self, model: ModelRef, now: float) -> list[Effect]:
@@ -244,9 +248,7 @@ class Planner:
         if not seat.ready or not seat.counted:
             return []
         seat.source = source or seat.source
-        if share == self.ledger.share_of(model):
-            return []
-        self.ledger.settle(model, share)
+        self._count(model, seat, share)
         return self._shed(now)
 
     def observe(self, readings: Mapping[str, Reading], now: float) -> list[Effect]:
@@ -376,7 +378,7 @@ class Planner:
             for model in self.line.models:
                 self._grant(model, turn)
             idle = self._idle(turn, now)
-            for model in dict.fromkeys([*turn.impatient, *self.line.models]):
+            for model in dict.fromkeys([*self._made_way, *turn.impatient, *self.line.models]):
                 if self._cold(model):
                     self._bring_in(model, turn, idle, now)
         return turn.effects
@@ -395,7 +397,7 @@ class Planner:
             if lack is None:
                 return
             self.line.leave(ticket)
-            turn.effects.append(Refuse(ticket, _never(model, lack)))
+            turn.effects.append(Refuse(ticket, self._never(model, ticket.context, lack)))
 
     def _bar(self, turn: _Round, now: float) -> None:
         """Rule 2. Only the first to lose patience on a device bars anyone there."""
@@ -451,9 +453,16 @@ class Planner:
             turn.effects.append(self._start_load(model, way, self._since(model, now), now))
 
     def _idle(self, turn: _Round, now: float) -> list[Resident]:
-        """Who may go in this round: nobody that others wait for, unless it is barred."""
+        """Who may go in this round: nobody that others wait for, or will ask for in a moment,
+        unless it is barred."""
+        idle = self._rooms.idle(now)
         stay = frozenset(self.line.models) - turn.barred
-        return [one for one in self._rooms.idle(now) if one.ref not in stay]
+        return [
+            one
+            for one in idle
+            if one.ref not in stay
+            and (one.ref in turn.barred or not self.seats[one.ref].lingers(now))
+        ]
 
     def _cold(self, model: ModelRef) -> bool:
         """Whether the model has to be loaded before whoever is next can be served."""
@@ -513,13 +522,24 @@ class Planner:
         return [self._start_unload(model, why, now) for model in going]
 
     def _settle(self, model: ModelRef, seat: Seat, held: Held) -> None:
-        self.ledger.settle(model, held.share)
+        self._count(model, seat, held.share)
         seat.source, seat.context, seat.reported = held.source, held.context, held.reported
+
+    def _count(self, model: ModelRef, seat: Seat, share: Share) -> None:
+        """Count what it was seen to hold; a model that has yet to grow keeps what was reserved."""
+        seat.seen = share
+        demand = self._demand(model, seat.loading_for)
+        if demand is not None and demand.grows and demand.source in GROWTH_FORESEEN:
+            reserved = self.ledger.share_of(model)
+            share = {d: max(count, reserved.get(d, 0)) for d, count in share.items()}
+        if share != self.ledger.share_of(model):
+            self.ledger.settle(model, share)
 
     def _forget(self, model: ModelRef, seat: Seat) -> None:
         """The model holds nothing any more."""
         self.ledger.release(model)
         seat.context = seat.reported = seat.source = None
+        seat.seen = {}
 
     def _seen_away(self, model: ModelRef, seat: Seat, now: float) -> list[Effect]:
         """It is not loaded; what a failed unload had left in doubt is free."""
@@ -527,6 +547,10 @@ class Planner:
             seat.move(Move.LOST, now)
             self._forget(model, seat)
         return self._plan(now)
+
+    def _look(self, used: Used) -> None:
+        for device, count in used.items():
+            self._observe(device, Reading(None, count))
 
     def _observe(self, device: str, reading: Reading) -> None:
         if reading.used_bytes is None:
@@ -563,6 +587,11 @@ class Planner:
     def _retry_after_s(self, model: ModelRef, now: float) -> float:
         return max(LEAST_RETRY_S, sum(self.expected_wait_s(model, now, USUAL_SERVICE_S)))
 
+    def _never(self, model: ModelRef, context: int, lack: str) -> InsufficientVram:
+        demand = self._demand(model, context)
+        advice = self._rooms.advice(model, demand) if demand else ""
+        return InsufficientVram(f"{model.name} {lack}. {advice}")
+
     def _queue_full(self, model: ModelRef, now: float) -> Overloaded:
         return Overloaded(
             f"{len(self.line)} requests are already waiting for a model. Try again in a "
@@ -586,13 +615,6 @@ class Planner:
 def _larger(one: Share, other: Share) -> Share:
     """What a model may hold while it moves from one place to the other."""
     return {d: max(one.get(d, 0), other.get(d, 0)) for d in (*one, *other)}
-
-
-def _never(model: ModelRef, lack: str) -> InsufficientVram:
-    return InsufficientVram(
-        f"{model.name} {lack}. Use a smaller quantisation or context, or raise "
-        "ROUTER_VRAM_MAX_TOTAL_GB."
-    )
 
 
 def _again(model: ModelRef, seat: Seat, now: float) -> SmarterRouterError:

@@ -89,10 +89,10 @@ class Rooms:
         coming, own = self._coming(), self._ledger.share_of(model)
         soon = {d: self._ledger.free(d) + coming.get(d, 0) + own.get(d, 0) for d in demand.devices}
         holders = [
-            Resident(ref, self._ledger.share_of(ref), self._reluctance(ref, before))
+            Resident(ref, share, self._reluctance(ref, before))
             for ref, seat in self._seats.items()
-            if seat.state in (Residency.READY, Residency.LOADING) and not seat.pinned
-            if ref != model
+            if seat.state is not Residency.UNLOADING and not seat.pinned and ref != model
+            if (share := self._ledger.share_of(ref))
         ]
         found: list[tuple[int, Way]] = []
         most = self._most(model, demand)
@@ -116,13 +116,32 @@ class Rooms:
             return None
         return f"needs {gb(demand.least)} and {self._told(demand, most)}"
 
+    def advice(self, model: ModelRef, demand: Demand) -> str:
+        """What would make room for a model that is too large as things stand."""
+        if all(self._ledger.limits.get(device) == GONE for device in demand.devices):
+            return "See `smarterrouter vram`."
+        ceilings = {d: self._ledger.ceiling(d) for d in demand.devices}
+        if placed(_least(demand), ceilings) is not None:
+            staying = sorted(
+                str(ref)
+                for ref, seat in self._seats.items()
+                if ref != model and self._stays(seat) and self._ledger.share_of(ref)
+            )
+            return f"Unload {', '.join(staying)} first (`smarterrouter vram`)."
+        budgets = {
+            d: self._ledger.limits[d].budget_bytes for d in ceilings if d in self._ledger.limits
+        }
+        if placed(_least(demand), budgets) is not None:
+            return "End what else uses that memory, or use a smaller quantisation or context."
+        return "Use a smaller quantisation or context, or raise ROUTER_VRAM_MAX_TOTAL_GB."
+
     def idle(
         self, now: float, load_s: Callable[[ModelRef], float | None] = lambda ref: None
     ) -> list[Resident]:
         """Whoever could go at once; one whose unload failed is tried again after a while."""
         if not self._rules.may_evict:
             return []
-        priced = self._rules.strategy is not Strategy.LRU
+        priced = self._rules.strategy is Strategy.COST
         return [
             Resident(
                 ref,
@@ -169,9 +188,10 @@ class Rooms:
     def _price(self, going: tuple[ModelRef, ...], idle: list[Resident]) -> float:
         """What their going costs, to choose between devices."""
         if self._rules.strategy is Strategy.LRU:
-            return max(self._seats[ref].last_used for ref in going)
-        gone = frozenset(going)
-        return sum(one.regret_s for one in idle if one.ref in gone)
+            return max([self._seats[ref].last_used for ref in going])
+        if self._rules.strategy is Strategy.LARGEST:
+            return len(going)
+        return sum([one.regret_s for one in idle if one.ref in going])
 
     def _coming(self) -> dict[str, int]:
         """Bytes that unloads under way will free, by device."""

@@ -30,6 +30,7 @@ from smarterrouter.residency.events import (
     Refuse,
     StartLoad,
     StartUnload,
+    Used,
 )
 from smarterrouter.residency.history import History, Kind
 from smarterrouter.residency.ledger import Share
@@ -37,11 +38,13 @@ from smarterrouter.residency.line import Ticket
 from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import gb
 from smarterrouter.residency.states import Residency
-from smarterrouter.residency.weighing import Devices, Used, at_once, difference
+from smarterrouter.residency.weighing import Devices, at_once, difference, spread
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
+TICK_S = 0.25
+"""How often time passes for the planner when nothing else happens."""
+
 FREED_LIMIT_S = 5.0
 FREED_POLL_S = 0.2
 FREED_SHARE = 0.8
@@ -242,7 +245,7 @@ class Scheduler:
             self._carry_out(self.planner.holds(model, share, self._clock.now()))
 
     def watch(self, told: Callable[[], None]) -> Callable[[], None]:
-        """Have ``told`` called after every change; the answer stops that."""
+        """Have ``told`` called after every change but a grant at once; the answer stops that."""
         self._watchers.add(told)
         return lambda: self._watchers.discard(told)
 
@@ -251,7 +254,11 @@ class Scheduler:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._carry_out(self.planner.tick(self._clock.now()))
+            try:
+                if effects := self.planner.tick(self._clock.now()):
+                    self._carry_out(effects)
+            except Exception:  # whatever it is, the next second must come
+                log.exception("residency's clock stumbled")
 
     def _abandon(self, ticket: Ticket, future: asyncio.Future[None]) -> None:
         now = self._clock.now()
@@ -303,10 +310,10 @@ class Scheduler:
                 before = await self._devices.used(self.planner.to_watch(model, placement))
                 footprint = await self._backends[model.backend].load(model.name, placement)
                 if footprint is not None and footprint.spilled_bytes:
-                    await self._refuse_spilled(model, placement, footprint)
+                    await self._refuse_spilled(model, placement, footprint, before)
                 own = await self._own(model, placement.share)
         except Exception as error:
-            self._load_failed(model, error, began, await self._left_behind(before))
+            self._load_failed(model, error, began, await self._used_now(before))
             return
         now = self._clock.now()
         held = at_once(placement.share, source, footprint, own)
@@ -333,7 +340,7 @@ class Scheduler:
         pids = self._backends[model.backend].processes(model.name)
         return await self._devices.of_processes(pids, share) if pids and share else {}
 
-    def _load_failed(self, model: ModelRef, error: Exception, began: float, unseen: Share) -> None:
+    def _load_failed(self, model: ModelRef, error: Exception, began: float, used: Used) -> None:
         now = self._clock.now()
         if isinstance(error, SmarterRouterError):
             log.warning("loading %s failed: %s", model, error.message)
@@ -342,16 +349,19 @@ class Scheduler:
             log.error("loading %s failed", model, exc_info=error)
             told = BackendError(f"{model.name} failed to load: {error}")
         self.history.add(Kind.LOAD_FAILED, model, told.message.rstrip("."), seconds=now - began)
-        self._carry_out(self.planner.load_failed(model, told, now, unseen))
+        self._carry_out(self.planner.load_failed(model, told, now, used))
 
     async def _refuse_spilled(
-        self, model: ModelRef, placement: Placement, footprint: Footprint
+        self, model: ModelRef, placement: Placement, footprint: Footprint, before: Used
     ) -> None:
         """A model that lies in RAM in part counts as one that did not fit."""
         whole = footprint.bytes + footprint.spilled_bytes
         learned = Held({"": whole}, "reported", footprint.context)
         self._learn(model, placement.context, learned)
         await self._backends[model.backend].unload(model.name)
+        share = spread(footprint.bytes, placement.share)
+        with_it = {d: was + share.get(d, 0) for d, was in before.items() if was is not None}
+        await self._seen_free(share, with_it)
         raise InsufficientVram(
             f"{model.name} takes {gb(whole)}, and {model.backend} put "
             f"{gb(footprint.spilled_bytes)} of it into RAM. It was unloaded again: use a smaller "
@@ -378,7 +388,7 @@ class Scheduler:
             with self._on_the_move(model):
                 before = await self._devices.used(share)
                 await self._backends[model.backend].unload(model.name)
-                unseen = await self._seen_free(share, before)
+                used = await self._seen_free(share, before)
         except Exception as error:
             said = error.message if isinstance(error, SmarterRouterError) else repr(error)
             log.error("unloading %s failed: %s", model, said)
@@ -387,7 +397,7 @@ class Scheduler:
         else:
             now = self._clock.now()
             self.history.add(Kind.UNLOAD, model, why, seconds=now - began, held=sum(share.values()))
-            self._carry_out(self.planner.unloaded(model, now, unseen))
+            self._carry_out(self.planner.unloaded(model, now, used))
         finally:
             if leaving := self._leaving.pop(model, None):
                 leaving.set()
@@ -396,27 +406,25 @@ class Scheduler:
         """Bytes of all that is on its way out: nobody can tell whose of them went first."""
         return sum(self.planner.ledger.share_of(ref).get(device, 0) for ref in self._leaving)
 
-    async def _seen_free(self, share: Share, before: Used) -> Share:
-        """Wait until the devices show it; after a while, what they still show."""
+    async def _seen_free(self, share: Share, before: Used) -> Used:
+        """Wait until the devices show it, for a while; what they hold then."""
         until = self._clock.now() + FREED_LIMIT_S
         while True:
             used = await self._devices.used([d for d in before if share.get(d)])
-            left = {
-                device: still
+            late = [
+                device
                 for device, now in used.items()
                 if now is not None
                 and (was := before.get(device)) is not None
-                and (still := now - was + self._going(device)) > (1 - FREED_SHARE) * share[device]
-            }
-            if not left or self._clock.now() >= until:
-                return {device: min(count, share[device]) for device, count in left.items()}
+                and now - was + self._going(device) > (1 - FREED_SHARE) * share[device]
+            ]
+            if not late or self._clock.now() >= until:
+                return used
             await asyncio.sleep(FREED_POLL_S)
 
-    async def _left_behind(self, before: Used) -> Share:
-        """What the devices hold more than before a load that failed."""
-        used = await self._devices.used(before)
-        return {
-            device: now - was
-            for device, was in before.items()
-            if was is not None and (now := used.get(device)) is not None and now > was
-        }
+    async def _used_now(self, devices: Collection[str]) -> Used:
+        try:
+            return await self._devices.used(devices)
+        except Exception:
+            log.exception("the devices could not be looked at after a failed load")
+            return {}

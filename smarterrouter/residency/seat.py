@@ -15,13 +15,18 @@ BUSY_BACKOFF_S = 1.0
 WEIGHT_OF_LAST = 0.3
 """How much the newest of a row of figures counts in their moving average."""
 
+LONGEST_PAUSE_S, PAUSES = 0.5, 2.0
+"""A model whose requests follow one another this closely may idle for so many such pauses before
+it goes to make room."""
+
 AWAY = (Residency.UNLOADED, Residency.FAILED)
 
 
 @dataclass(slots=True)
 class Seat:
     """``service_s`` and ``gap_s`` are moving averages: how long a use lasts, and how long it is
-    from one request to the next. ``context`` is what a request may use as it is loaded,
+    from one request to the next; ``pause_s`` is that from an answer to the next request.
+    ``seen`` is what it was last seen to hold, ``context`` what a request may use as it is loaded,
     ``loading_for`` what the last load was asked for, ``held_before`` what the model held when that
     began: as it was ``reloading``, or in doubt."""
 
@@ -37,6 +42,7 @@ class Seat:
     reloading: bool = False
     held_before: Mapping[str, int] = field(default_factory=dict)
     source: str | None = None
+    seen: Mapping[str, int] = field(default_factory=dict)
     reported: int | None = None
     failures: int = 0
     failed_at: float = 0.0
@@ -46,6 +52,8 @@ class Seat:
     service_s: float | None = None
     gap_s: float | None = None
     asked_at: float | None = None
+    pause_s: float | None = None
+    answered_at: float | None = None
 
     def move(self, move: Move, now: float) -> None:
         self.state = advance(self.state, move)
@@ -83,6 +91,26 @@ class Seat:
         if self.asked_at is not None:
             self.gap_s = average(self.gap_s, now - self.asked_at)
         self.asked_at = now
+        if self.answered_at is not None:
+            self.pause_s = average(self.pause_s, now - self.answered_at)
+            self.answered_at = None
+
+    def answered(self, now: float) -> None:
+        """A use has ended."""
+        self.leases -= 1
+        self.last_used = now
+        if not self.leases:
+            self.answered_at = now
+
+    def lingers(self, now: float) -> bool:
+        """Whether the next request for an idle model is to be expected in a moment.
+
+        It is when its requests follow one another closely, as those of a program do that waits for
+        each answer: unloading it between two of them would swap at every request.
+        """
+        if self.pause_s is None or self.pause_s > LONGEST_PAUSE_S:
+            return False
+        return now - self.last_used < PAUSES * self.pause_s
 
     def failed(self, error: SmarterRouterError, now: float) -> None:
         self.failures, self.failure, self.failed_at = self.failures + 1, error, now

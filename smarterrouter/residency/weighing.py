@@ -11,19 +11,16 @@ A load is not held up for 2: the model is in use by then, and its share is corre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from smarterrouter.domain.models import Footprint
-from smarterrouter.residency.events import Held
+from smarterrouter.residency.events import Held, Used
 from smarterrouter.residency.ledger import Share
 
 NEAR_LEAST, NEAR_MOST = 0.5, 1.6
 """A difference between two readings is believed within these multiples of what was expected."""
-
-Used = Mapping[str, int | None]
-"""Used bytes by device, as far as anybody knows."""
 
 
 class Devices(Protocol):

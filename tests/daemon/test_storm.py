@@ -173,9 +173,7 @@ async def in_clairvoyant_order(daemon: Process, requests: Sequence[Request]) -> 
     return faults
 
 
-def test_a_storm_of_requests_over_six_models_of_which_two_fit(
-    forest: Path, tmp_path: Path
-) -> None:
+def test_a_storm_of_requests_over_six_models_of_which_two_fit(forest: Path, tmp_path: Path) -> None:
     storm = the_storm(seed=20261123)
     staying = [r for r in storm if r.hangs_up_after_s is None]
     with daemon_over(forest, tmp_path / "known") as daemon:

@@ -215,9 +215,7 @@ class UnrulyBackend:
         if there is None:
             return
         if self.freed_after_s:
-            asyncio.get_running_loop().call_later(
-                self.freed_after_s, self._cards.give, there.pid
-            )
+            asyncio.get_running_loop().call_later(self.freed_after_s, self._cards.give, there.pid)
         else:
             self._cards.give(there.pid)
 
@@ -300,7 +298,7 @@ class UnrulyBackend:
         there = self.resident.get(name)
         if there is None or there.spilled or self._reports:
             return self._told(there)
-        planned = self.builds[name].bytes(there.context or 0)
+        planned = sum(there.share.values()) - self.builds[name].more
         return Footprint(planned, "estimated", context=there.context)
 
     def _told(self, there: Resident | None) -> Footprint | None:

@@ -7,12 +7,10 @@ from pathlib import Path
 from smarterrouter.domain.devices import MemorySnapshot
 from smarterrouter.domain.ports import GpuProbe
 from smarterrouter.gpu.amdgpu import AmdGpus
-from smarterrouter.gpu.intel import IntelGpus
 from tests.gpu.trees.grow import forbid, grow, unplug
 
 GIB = 1 << 30
 MIB = 1 << 20
-XTX = "0000:03:00.0"
 
 
 def only(probe: GpuProbe) -> MemorySnapshot:
@@ -179,14 +177,3 @@ def test_a_process_of_another_user_is_not_told(tmp_path: Path) -> None:
     (tmp_path / "proc/13").mkdir()
     forbid(tmp_path / "proc/13/fd")
     assert only(AmdGpus(sys, pids=lambda: (13, 900))).processes == {900: 256 * MIB}
-
-
-def test_two_vendors_on_one_machine_do_not_see_each_others_cards(tmp_path: Path) -> None:
-    sys = grow("amd-and-intel", tmp_path)
-    amd, intel = (kind(sys, pids=lambda: (4242,)) for kind in (AmdGpus, IntelGpus))
-    assert [(s.device.id, s.device.name) for s in (*amd.snapshots(), *intel.snapshots())] == [
-        ("amd0", "AMD Radeon RX 7900 XTX"),
-        ("intel0", "Intel Arc B580"),
-    ]
-    assert only(amd).processes == {4242: 1024 * MIB}
-    assert only(intel).processes == {4242: 2048 * MIB}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -309,6 +310,30 @@ def test_the_headers_are_sent_and_the_connection_is_kept(machine: Machine, node:
         probe.snapshots()
     assert {headers["authorization"] for _, headers in machine.asked} == {"Bearer secret"}
     assert len(machine.connections) == 1
+
+
+def test_what_is_closed_during_a_look_is_let_go_of_when_the_look_ends(
+    machine: Machine, node: Make
+) -> None:
+    asked, may_answer = Event(), Event()
+
+    def slow(request: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        may_answer.wait(2)
+        machine.says["/metrics"] = (200, dcgm())
+        machine.answer(request)
+
+    machine.says["/metrics"] = slow
+    probe = node("/metrics")
+    looking = Thread(target=probe.snapshots)
+    looking.start()
+    assert asked.wait(2)
+    probe.close()
+    may_answer.set()
+    looking.join()
+    assert probe.problem is None
+    del probe
+    gc.collect()  # an open socket would make itself heard
 
 
 def test_a_compressed_answer_is_read(machine: Machine, node: Make) -> None:

@@ -370,6 +370,35 @@ async def test_steady_interleaved_requests_are_served_in_batches() -> None:
     assert len(backend.loads) <= 300 / 8
 
 
+async def one_after_another(scheduler: Scheduler, name: str, count: int) -> None:
+    """A program that asks, waits for the answer, and asks again almost at once."""
+    for _ in range(count):
+        await use(scheduler, name, seconds=1.0)
+        await passed(0.1)
+
+
+@virtual
+async def test_two_programs_that_each_wait_for_answers_swap_when_patience_ends() -> None:
+    backend = SlowBackend(load_s=10.0)
+    async with scheduled(backend, planner(SWAPPING)) as scheduler:
+        await use(scheduler, "a")
+        await asyncio.gather(
+            one_after_another(scheduler, "a", 60), one_after_another(scheduler, "b", 60)
+        )
+    assert len(backend.loads) <= 12, "without an eye to what comes next it is one load a request"
+
+
+@virtual
+async def test_a_model_that_a_program_is_done_with_goes_within_a_moment() -> None:
+    backend = SlowBackend()
+    async with scheduled(backend, planner(SWAPPING)) as scheduler:
+        await one_after_another(scheduler, "a", 10)
+        begun = asyncio.get_running_loop().time()
+        await use(scheduler, "b")
+        assert asyncio.get_running_loop().time() - begun < backend.load_s + backend.unload_s + 1.0
+    assert backend.unloads == ["a"]
+
+
 # background tasks with another context
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,8 @@ from smarterrouter.domain.shape import Layer, Layout, Shape
 from smarterrouter.residency.footprint import (
     CHECKPOINTS,
     GPU_CONTEXT_BYTES,
+    SERVER_BYTES,
+    WHEEL_BYTES,
     cache_bytes,
     checkpoint_bytes,
     compute_bytes,
@@ -55,12 +58,12 @@ MINILM = Shape(
 MIB = 2**20
 SMALL = {
     "windowed": Kind("gemma3", 256, 6, 1024, 4, 1, 64, 32_000, "Q8_0", window=256),
-    "recurrent": Kind("qwen35", 256, 4, 512, 4, 2, 64, 32_000, "Q8_0"),
+    "recurrent": Kind("qwen35", 512, 4, 3584, 4, 2, 64, 32_000, "Q8_0"),
     "embedder": Kind("qwen3", 256, 4, 512, 4, 2, 64, 32_000, "Q8_0", pooling=3),
 }
 
 
-def in_ram(shape: Shape = SMOLLM, context: int = 2048, parallel: int = 1, **more: int) -> Layout:
+def in_ram(shape: Shape = SMOLLM, context: int = 2048, parallel: int = 1, **more: Any) -> Layout:
     return Layout(shape, context, parallel, on_gpu=False, **more)
 
 
@@ -70,11 +73,9 @@ def in_ram(shape: Shape = SMOLLM, context: int = 2048, parallel: int = 1, **more
 @pytest.mark.parametrize(
     "case",
     [
-        Case("tiny-20m", 512),
-        Case("tiny-60m", 512, 4),
-        Case(SMOLLM2, 512),
-        Case(SMOLLM2, 1024, 2, "q8_0"),
-        *(Case(name, 512) for name in SMALL),
+        Case("tiny-20m", 512, 2, "q8_0"),
+        Case(SMOLLM2, 256),
+        *(Case(name, 256) for name in SMALL),
     ],
     ids=lambda case: f"{case.model} {case}",
 )
@@ -106,7 +107,7 @@ def test_work_space_is_about_what_llama_cpp_reports(
     context: int, parallel: int, reported_mb: float
 ) -> None:
     found = compute_bytes(in_ram(context=context, parallel=parallel))
-    assert found == pytest.approx(reported_mb * 1e6, rel=0.12)
+    assert found == pytest.approx(reported_mb * 1e6, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_an_unknown_cache_type_counts_as_f16() -> None:
 # --- windows, states and what is kept of them ---------------------------------------------------
 
 
-def windowed(context: int, **more: int) -> Layout:
+def windowed(context: int, **more: Any) -> Layout:
     return in_ram(replace(SMOLLM, layers=(Layer(3, 64, 64, window=1024),) * 30), context, **more)
 
 
@@ -174,7 +175,7 @@ def test_states_to_go_back_to_are_kept_of_windows_and_recurrent_layers_alone() -
 
 def test_a_model_served_for_embeddings_has_logits_for_every_token_twice() -> None:
     layout = in_ram(context=512)
-    more = estimate(layout, embeds=True).bytes - estimate(layout).bytes
+    more = estimate(replace(layout, embeds=True)).bytes - estimate(layout).bytes
     assert more == 2 * 4 * SMOLLM.vocab_size * (512 - 1)
 
 
@@ -182,7 +183,7 @@ def test_an_encoder_has_room_for_them_once_whatever_it_is_served_for() -> None:
     layout = in_ram(MINILM, context=512)
     assert output_bytes(layout) > 4 * MINILM.vocab_size * 512
     assert compute_bytes(layout) < 20e6
-    assert estimate(layout, embeds=True) == estimate(layout)
+    assert estimate(replace(layout, embeds=True)) == estimate(layout)
 
 
 def test_of_a_model_known_by_its_weights_alone_no_outputs_are_made_up() -> None:
@@ -198,7 +199,7 @@ def test_on_a_card_only_what_lies_there_is_counted() -> None:
     layout = Layout(shape, 2048, cache_ram_bytes=10**9, on_gpu=True)
     parts = shape.weights_bytes + cache_bytes(layout) + compute_bytes(layout)
     assert estimate(layout).bytes == parts + GPU_CONTEXT_BYTES
-    assert estimate(layout, base_bytes=10**9) == estimate(layout)
+    assert estimate(replace(layout, wheel=True)) == estimate(layout)
 
 
 def test_in_ram_rearranged_weights_and_the_prompt_cache_are_counted_besides() -> None:
@@ -206,7 +207,7 @@ def test_in_ram_rearranged_weights_and_the_prompt_cache_are_counted_besides() ->
     rearranged = in_ram(replace(SMOLLM, repacked_bytes=50_000_000))
     assert estimate(rearranged).bytes == plain + 50_000_000
     assert estimate(in_ram(cache_ram_bytes=MIB)).bytes == plain + MIB
-    assert estimate(in_ram(), base_bytes=0).bytes + 7 == estimate(in_ram(), base_bytes=7).bytes
+    assert estimate(in_ram(wheel=True)).bytes - plain == WHEEL_BYTES - SERVER_BYTES
 
 
 def test_each_further_card_takes_work_space_and_a_context_but_no_weights_nor_cache() -> None:
@@ -220,5 +221,8 @@ def test_each_further_card_takes_work_space_and_a_context_but_no_weights_nor_cac
 
 @given(st.integers(1, 200_000), st.integers(1, 200_000), st.integers(1, 16), st.booleans())
 def test_more_context_never_takes_less(one: int, other: int, parallel: int, embeds: bool) -> None:
-    less, more = (in_ram(windowed(0).shape, tokens, parallel) for tokens in sorted((one, other)))
-    assert estimate(less, embeds=embeds).bytes <= estimate(more, embeds=embeds).bytes
+    less, more = (
+        in_ram(windowed(0).shape, tokens, parallel, embeds=embeds)
+        for tokens in sorted((one, other))
+    )
+    assert estimate(less).bytes <= estimate(more).bytes

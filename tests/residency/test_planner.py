@@ -32,7 +32,7 @@ from smarterrouter.residency.line import Ticket
 from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import Rules
 from smarterrouter.residency.states import Residency
-from tests.support.residency import Takes, by_context, gb, held, ref, share, ticket
+from tests.support.residency import Takes, by_context, gb, held, limit, ref, share, ticket
 from tests.support.residency import planner as planner_of
 
 SIZES: Mapping[str, Takes] = {"a": 4.0, "b": 4.0, "c": 7.0, "d": 1.0, "huge": 50.0, "remote": None}
@@ -158,12 +158,16 @@ def test_a_model_just_loaded_is_used_before_it_can_be_evicted() -> None:
 
 
 def test_a_model_that_others_wait_for_does_not_make_room() -> None:
-    plan = planner(a=Conduct(slots=1))
-    load(plan, "a")
-    waiting = ticket("a", 1.0)
-    plan.request(waiting)
-    plan.request(ticket("c", 0.5, "other"))
-    assert plan.release(ref("a"), 2.0) == [Grant(waiting)]
+    plan = planner_of({"a": by_context(3, 1), "b": 5.0, "c": 5.0})
+    plan.request(ticket("a"))
+    plan.loaded(ref("a"), held(3, context=1000), 0.0)
+    plan.release(ref("a"), 0.0)
+    load(plan, "b")
+    larger = ticket("a", 1.0, context=4000)
+    assert plan.request(larger) == [], "b is in the way of the reload"
+    assert plan.request(ticket("c", 2.0)) == []
+    assert loads(plan.leave(larger, 3.0)) == []
+    assert plan.state(ref("a")) is Residency.UNLOADING
 
 
 def test_nothing_is_evicted_when_the_idle_ones_do_not_suffice() -> None:
@@ -334,6 +338,15 @@ def test_who_made_way_for_nobody_in_the_end_is_forgotten() -> None:
     plan.request(ticket("c", 100.0))
     effects = plan.load_failed(ref("c"), BackendError("broken"), 101.0)
     assert loads(effects) == []
+
+
+def test_who_is_not_to_stay_when_idle_is_not_brought_back_either() -> None:
+    plan = planner(a=Conduct(keep_alive_s=0.0))
+    load(plan, "a")
+    plan.release(ref("a"), 1.0, by_hand=True)
+    plan.request(ticket("c", 2.0))
+    plan.unloaded(ref("a"), 3.0)
+    assert loads(plan.load_failed(ref("c"), BackendError("broken"), 4.0)) == []
 
 
 def test_an_unload_that_failed_leaves_its_bytes_taken_and_is_tried_again_later() -> None:
@@ -522,13 +535,16 @@ def test_a_reload_that_its_backend_was_too_busy_for_has_changed_nothing() -> Non
     assert plan.ledger.own("gpu0") == gb(3)
 
 
-def test_a_reload_that_failed_leaves_nothing_loaded() -> None:
+def test_after_a_reload_that_failed_nobody_knows_what_is_left_and_its_bytes_stay_taken() -> None:
     plan = contexts()
     loaded_for(plan, 1000)
     large = ticket("a", 3.0, context=4000)
     plan.request(large)
     assert refused(plan.load_failed(ref("a"), BackendError("broken"), 5.0), large)
-    assert (plan.state(ref("a")), plan.ledger.own("gpu0")) == (Residency.FAILED, 0)
+    assert (plan.state(ref("a")), plan.ledger.own("gpu0")) == (Residency.FAILED, gb(3))
+    assert unloads(plan.unload(ref("a"), 6.0)) == ["a"]
+    plan.unloaded(ref("a"), 7.0)
+    assert plan.ledger.own("gpu0") == 0
 
 
 # the budget
@@ -861,3 +877,25 @@ def test_a_decision_over_fifty_models_and_fifty_waiters_takes_less_than_100_micr
     for what, (took, _) in figures.items():
         print(f"{what}: {took * 1e6:.0f} us")
     assert [what for what, (took, allowed) in figures.items() if took > allowed] == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "foreign", "pinned", "advice"),
+    [
+        (10.0, 0.0, False, "raise ROUTER_VRAM_MAX_TOTAL_GB"),
+        (20.0, 9.0, False, "End what else uses that memory"),
+        (20.0, 0.0, True, "Unload slow/b first"),
+    ],
+)
+def test_a_refusal_advises_what_would_help(
+    budget: float, foreign: float, pinned: bool, advice: str
+) -> None:
+    plan = planner_of({"a": 12.0, "b": 9.0}, {"gpu0": limit(20.0, budget)})
+    plan.request(ticket("b"))
+    plan.loaded(ref("b"), None, 1.0)
+    plan.release(ref("b"), 2.0)
+    plan.pin(ref("b"), pinned, 2.0)
+    plan.observe({"gpu0": Reading(gb(20), gb(9 + foreign))}, 3.0)
+    [refused] = plan.request(ticket("a", 4.0))
+    assert isinstance(refused, Refuse)
+    assert advice in refused.error.message

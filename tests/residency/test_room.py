@@ -10,7 +10,7 @@ from smarterrouter.domain.models import ModelRef, Placing
 from smarterrouter.residency.demand import Demand
 from smarterrouter.residency.eviction import Resident, Strategy
 from smarterrouter.residency.ledger import GONE, DeviceLimit, VramLedger
-from smarterrouter.residency.room import Rooms, Rules, Way
+from smarterrouter.residency.room import TOLD_BYTES, Rooms, Rules, Way
 from smarterrouter.residency.seat import Seat
 from smarterrouter.residency.states import Residency
 from tests.support.residency import gb, limit, ref
@@ -260,6 +260,14 @@ def test_who_was_in_the_way_before_still_is() -> None:
     assert in_the_way(house, 9, "a") == ["a"]
 
 
+def test_of_two_on_one_card_the_one_that_was_in_the_way_before_still_is() -> None:
+    house = House({"gpu0": 10})
+    house.put("a", leases=1, used=1, gpu0=5)
+    house.put("b", leases=1, used=2, gpu0=5)
+    assert in_the_way(house, 5) == ["a"]
+    assert in_the_way(house, 5, "b") == ["b"]
+
+
 def test_a_loading_model_can_be_in_the_way_and_a_pinned_one_cannot() -> None:
     house = House({"gpu0": 10})
     house.put("loading", Residency.LOADING, gpu0=3)
@@ -332,8 +340,13 @@ def test_it_is_told_for_each_card() -> None:
 
 def test_a_trifle_that_others_use_is_not_worth_a_word() -> None:
     house = House({"gpu0": 10})
-    house.ledger.foreign["gpu0"] = 40_000_000
+    house.ledger.foreign["gpu0"] = int(TOLD_BYTES) - 1
     assert too_large(house, 12) == "needs 12.0 GB and gpu0 has at most 10.0 GB for models"
+
+
+def test_less_than_a_gigabyte_is_told_in_megabytes() -> None:
+    house = House({"gpu0": 0.5})
+    assert too_large(house, 0.85) == "needs 850 MB and gpu0 has at most 500 MB for models"
 
 
 def test_what_it_needs_is_told_without_the_margin() -> None:

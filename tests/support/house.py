@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smarterrouter.domain.models import Footprint, ModelRef, Placing
 from smarterrouter.errors import SmarterRouterError
 from smarterrouter.residency.demand import Conduct, Demand
-from smarterrouter.residency.ledger import DeviceLimit, VramLedger
 from smarterrouter.residency.events import Held, Limits, Reading
+from smarterrouter.residency.ledger import DeviceLimit, VramLedger
 from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import Rules
 from smarterrouter.residency.scheduler import BY_HAND, Scheduler
@@ -24,8 +24,8 @@ from tests.fakes.machine import GB, Build, Cards, Eyes, SelfManaged, UnrulyBacke
 from tests.support.virtual_time import VirtualLoop
 
 BUFFER, KEPT, SPLIT = GB, 2 * GB, GB // 2
-"""What stays free of each card, what the budget leaves of it, and what each part of a split adds."""
-LOOK_S, LIST_S, NET_S = 2.0, 7.0, 0.05
+"""What stays free of each card, what the budget leaves of it, what each part of a split adds."""
+LOOK_S, LIST_S, NET_S = 2.0, 5.0, 0.5
 
 BOXED, ROOMY, BROAD, CLOUD = "boxed", "roomy", "broad", "cloud"
 """Children that we place and weigh; one that places and evicts by itself and lists what is there;
@@ -37,7 +37,8 @@ class Client:
     """One request, as its caller sees it.
 
     ``allowed`` is how often each other caller may be served before it: once, and once more for
-    each request of its own caller before it. ``passed`` is how often it was. ``orphan``: the model went away under it.
+    each request of its own caller before it. ``passed`` is how often it was. ``fickle``: it hangs
+    up in the moment in which it is served. ``orphan``: the model went away under it.
     """
 
     ref: ModelRef
@@ -47,6 +48,7 @@ class Client:
     since: float
     allowed: int
     state: str = "waiting"
+    fickle: bool = False
     orphan: bool = False
     granted: bool = False
     error: SmarterRouterError | None = None
@@ -81,6 +83,7 @@ class House:
             self.planner, self.backends, self.loop.clock, Eyes(self.cards), self._learn
         )
         self.loop.run_until_complete(self.scheduler.__aenter__())
+        self.scheduler.watch(self._served)
         self.at_once(self.look)
         self._errands = [
             self.loop.create_task(self._look_for_ever()),
@@ -149,6 +152,19 @@ class House:
                     client.state = "done"
 
         return self._begin(client, use)
+
+    def hang_up(self, clients: Sequence[Client]) -> None:
+        """All at once, in this order."""
+        for client in clients:
+            assert client.task is not None
+            client.task.cancel()
+
+    def _served(self) -> None:
+        """Whoever is fickle hangs up when its turn has come, and before it knows."""
+        fickle = [client for client in self.waiting() if client.fickle]
+        if fickle:
+            queued = {ticket.caller for ticket in self.planner.line}
+            self.hang_up([client for client in fickle if client.caller not in queued])
 
     def load(self, ref: ModelRef) -> Client:
         """Somebody has the model loaded by hand."""

@@ -15,7 +15,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smarterrouter.backends.managed import cards, inventory
@@ -126,7 +126,8 @@ class ManagedBackend:
 
     def layout(self, name: str, context: int = 0) -> Layout | None:
         made = self._recipes.get(name)
-        return made.layout(cards=bool(self._cards)) if made else None
+        layout = made.layout(cards=bool(self._cards)) if made else None
+        return replace(layout, wheel=self._server is None) if layout else None
 
     def context_need(self, request: ChatRequest, model: Model) -> int:
         return 0

@@ -26,6 +26,8 @@ from smarterrouter.errors import BackendError, ConfigError
 LONGEST_EMBEDDING_BATCH = 2048
 WHEEL_LAYERS = {"auto": -1, "all": -2}
 HOST = "127.0.0.1"
+CHECKPOINTS = "2"
+"""States that a server keeps of each slot, to go back to. Its own 32 let a model grow by half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Recipe:
             swa_full=swa_full(self.entry.preset),
             cache_ram_bytes=cache_ram_bytes(self.cache_ram_mib),
             on_gpu=gpu,
+            embeds=self.embedding,
         )
 
 
@@ -115,6 +118,7 @@ def server_command(binary: Path, made: Recipe, port: int, split: Split = ()) -> 
     words += ["--host", HOST, "--port", str(port)]
     words += ["--ctx-size", str(made.context), "--parallel", str(made.parallel)]
     words += ["--cache-ram", str(made.cache_ram_mib)]
+    words += [] if "swa-checkpoints" in dict(preset.flags) else ["--ctx-checkpoints", CHECKPOINTS]
     words += ["--cache-type-k", made.cache_type_k, "--cache-type-v", made.cache_type_v]
     words += ["--batch-size", str(made.batch), "--ubatch-size", str(made.ubatch)]
     words += ["--embeddings"] if made.embedding else []
@@ -180,6 +184,7 @@ def wheel_params(made: Recipe, port: int, split: Split = ()) -> dict[str, object
         "n_ctx": made.context,
         "n_parallel": made.parallel,
         "cache_ram_mib": made.cache_ram_mib,
+        "n_ctx_checkpoints": int(CHECKPOINTS),
         "cache_type_k": _enum("ggml_type", "GGML_TYPE", made.cache_type_k),
         "cache_type_v": _enum("ggml_type", "GGML_TYPE", made.cache_type_v),
         "n_batch": made.batch,
