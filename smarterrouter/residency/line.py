@@ -114,9 +114,10 @@ class Line:
         return None
 
     def serve(self, ticket: Ticket) -> None:
-        """Its turn has come."""
+        """Its turn has come, or it goes ahead of those whose turn it is: they keep theirs."""
         if (place := self._take(ticket)) is not None:
-            self._tags_for(ticket.model).serve(place[0])
+            ahead = self._places.get(ticket.model)
+            self._tags_for(ticket.model).serve(min(place[0], ahead[0][0]) if ahead else place[0])
             self._tags_of_all.serve(place[1])
 
     def leave(self, ticket: Ticket) -> bool:

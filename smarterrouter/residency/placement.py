@@ -53,6 +53,9 @@ def split(demand: Demand, room: Room) -> Share | None:
 
 def _shared_out(demand: Demand, within: Room, together: int) -> Share:
     share = {d: demand.bytes * room // together for d, room in within.items()}
-    roomiest = max(within, key=lambda d: within[d] - share[d])
-    share[roomiest] += demand.bytes - sum(share.values())
-    return {d: count + demand.split_bytes for d, count in share.items()}
+    rest = demand.bytes - sum(share.values())  # what rounding has left: a few bytes
+    for d, room in within.items():
+        more = min(rest, room - share[d])
+        share[d] += more + demand.split_bytes
+        rest -= more
+    return share

@@ -181,7 +181,7 @@ async def test_what_was_measured_is_known_after_a_restart(forest: Path, tmp_path
         assert expected
         assert expected.source == "estimated"
         assert (await ask(daemon, "ash")).status_code == 200
-        held = sum(daemon.engine.ledger.share_of(ref).values())
+        held = sum(daemon.engine.planner.seat(ref).seen.values())
     async with running(**settings) as daemon:
         known = daemon.engine.demands.of(ref)
         assert known

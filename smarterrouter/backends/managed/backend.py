@@ -86,7 +86,7 @@ class ManagedBackend:
         self._options = options
         self._presets = read_presets(options.preset_file) if options.preset_file else None
         self._server = recipes.find_server(options.llama_server)
-        self._defaults = Defaults(options.context, options.parallel)
+        self._defaults = Defaults(options.context, options.parallel, inventory.threads())
         self._wire = Wire(timeouts)
         self._recipes: dict[str, Recipe] = {}
         self._children: dict[str, Child] = {}
@@ -112,7 +112,11 @@ class ManagedBackend:
         for problem in sorted(problems - self._problems):
             log.warning("%s: %s", self.name, problem)
         self._problems = problems
-        self._recipes = {e.name: recipes.recipe(e, self._defaults) for e in found.entries}
+        made = (
+            recipes.recipe(entry, self._defaults, cards=bool(self._cards))
+            for entry in found.entries
+        )
+        self._recipes = {one.entry.name: one for one in made}
         return tuple(self._model(made) for made in self._recipes.values())
 
     def recipe(self, name: str) -> Recipe | None:

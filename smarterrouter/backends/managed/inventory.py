@@ -1,4 +1,6 @@
-"""Asks a llama.cpp which cards it can use. Takes up to seconds, so it is asked from a thread.
+"""What there is to compute with: how many threads, and which cards a llama.cpp can use.
+
+It is asked for its cards, which takes up to seconds: from a thread, then.
 
 The wheel is asked in a process of its own: with CUDA it would never let go of a card again.
 """
@@ -24,6 +26,21 @@ told = [
 ]
 print("\\n" + json.dumps(told))
 """
+
+
+def threads() -> int:
+    """How many threads a model gets that computes on the CPU: half of the cores.
+
+    llama.cpp's threads wait for one another by spinning. With one for each core, two models at
+    work (or anything else that wants a core) slow each other ten times and more: see
+    docs/benchmarks.md.
+    """
+    import psutil
+
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    return max(1, cores // 2)
 
 
 def cards_of(server: Path | None) -> tuple[Card, ...]:

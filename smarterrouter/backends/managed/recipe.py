@@ -32,10 +32,12 @@ CHECKPOINTS = "2"
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a model gets where its preset is silent: tokens a request, requests at once."""
+    """What a model gets where its preset is silent: tokens a request, requests at once, and the
+    threads of one that computes on the CPU (``None``: llama.cpp's own choice)."""
 
     context: int = 8192
     parallel: int = 1
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Recipe:
     pooling: str | None
     batch: int
     ubatch: int
+    threads: int | None = None
 
     @property
     def served_context(self) -> int:
@@ -87,8 +90,8 @@ class Recipe:
         )
 
 
-def recipe(entry: Entry, defaults: Defaults) -> Recipe:
-    """The preset's wishes, completed."""
+def recipe(entry: Entry, defaults: Defaults, *, cards: bool = False) -> Recipe:
+    """The preset's wishes, completed. ``cards``: its llama.cpp can use some."""
     preset, trained = entry.preset, entry.header.context_length or defaults.context
     parallel = preset.parallel or defaults.parallel
     context = preset.ctx_size or min(defaults.context, trained) * parallel
@@ -108,6 +111,7 @@ def recipe(entry: Entry, defaults: Defaults) -> Recipe:
         pooling=preset.pooling or ("mean" if embedding and not entry.header.pooling_type else None),
         batch=int(given.get("batch-size") or (usual if embedding else 2048)),
         ubatch=int(given.get("ubatch-size") or (usual if embedding else 512)),
+        threads=preset.threads or (None if cards and uses_cards(preset) else defaults.threads),
     )
 
 
@@ -125,7 +129,7 @@ def server_command(binary: Path, made: Recipe, port: int, split: Split = ()) -> 
     words += ["--pooling", made.pooling] if made.pooling else []
     words += ["--mmproj", str(made.entry.mmproj)] if made.entry.mmproj else []
     words += ["--n-gpu-layers", str(preset.n_gpu_layers)] if preset.n_gpu_layers is not None else []
-    words += ["--threads", str(preset.threads)] if preset.threads else []
+    words += ["--threads", str(made.threads)] if made.threads else []
     own = ["batch-size", "ubatch-size"]
     if split := _ours(made, split):
         words += _card_flags(made, split)
@@ -199,8 +203,8 @@ def wheel_params(made: Recipe, port: int, split: Split = ()) -> dict[str, object
     if preset.n_gpu_layers is not None:
         layers = preset.n_gpu_layers
         params["n_gpu_layers"] = WHEEL_LAYERS[layers] if isinstance(layers, str) else layers
-    if preset.threads:
-        params["cpuparams.n_threads"] = preset.threads
+    if made.threads:
+        params["cpuparams.n_threads"] = made.threads
     if split := _ours(made, split):
         params |= _card_params(made, split)
     for flag, value in preset.flags:
