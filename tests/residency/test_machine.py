@@ -489,6 +489,7 @@ ORDINARY = settings(
     stateful_step_count=50,
     deadline=None,
     print_blob=True,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestOneCard, TestTwoCards = OneCard.TestCase, TwoCards.TestCase
