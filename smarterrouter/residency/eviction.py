@@ -56,7 +56,15 @@ def regret_s(load_s: float, idle_s: float, gap_s: float | None) -> float:
 def victims(
     lack: Mapping[str, int], idle: Sequence[Resident], strategy: Strategy = Strategy.LRU
 ) -> tuple[ModelRef, ...] | None:
-    """The models whose going frees ``lack`` bytes on each device.
+    """The models of ``chosen``."""
+    going = chosen(lack, idle, strategy)
+    return None if going is None else tuple([one.ref for one in going])
+
+
+def chosen(
+    lack: Mapping[str, int], idle: Sequence[Resident], strategy: Strategy = Strategy.LRU
+) -> list[Resident] | None:
+    """Those whose going frees ``lack`` bytes on each device.
 
     1. Walk in the strategy's order, taking whoever frees something still lacking.
     2. Give back any taken model that the others make superfluous, last in the order first.
@@ -65,16 +73,31 @@ def victims(
     """
     missing = {device: need for device, need in lack.items() if need > 0}
     if not missing:
-        return ()
+        return []
     taken: list[Resident] = []
-    helpful = [one for one in idle if not missing.keys().isdisjoint(one.share)]
-    for resident in sorted(helpful, key=_ORDERS[strategy](missing)):
+    for resident in sorted(_helpful(missing, idle), key=_ORDERS[strategy](missing)):
         if not missing.keys().isdisjoint(resident.share):
             taken.append(resident)
             missing = _less(missing, resident.share)
             if not missing:
-                return tuple(one.ref for one in _needed(lack, taken))
+                return _needed(lack, taken)
     return None
+
+
+def price(going: Sequence[Resident], strategy: Strategy) -> float:
+    """What their going costs, to choose between devices."""
+    if strategy is Strategy.LRU:
+        return max([one.last_used for one in going])
+    if strategy is Strategy.LARGEST:
+        return len(going)
+    return sum([one.regret_s for one in going])
+
+
+def _helpful(missing: Mapping[str, int], idle: Sequence[Resident]) -> list[Resident]:
+    if len(missing) == 1:  # by far the most frequent
+        [only] = missing
+        return [one for one in idle if only in one.share]
+    return [one for one in idle if not missing.keys().isdisjoint(one.share)]
 
 
 def _less(missing: Mapping[str, int], share: Share) -> dict[str, int]:
@@ -101,7 +124,7 @@ _Key = Callable[[Resident], float]
 
 def _freed(lack: Mapping[str, int]) -> Callable[[Resident], int]:
     """What a resident's going frees of what is lacking."""
-    if len(lack) == 1:  # by far the most frequent, and asked for each idle model
+    if len(lack) == 1:
         [(only, need)] = lack.items()
         return lambda one: min(one.share.get(only, 0), need)
     return lambda one: sum([min(one.share.get(device, 0), need) for device, need in lack.items()])

@@ -34,7 +34,7 @@ class VramLedger:
     def __init__(self, limits: Mapping[str, DeviceLimit]) -> None:
         self.limits = dict(limits)
         self.foreign: dict[str, int] = dict.fromkeys(limits, 0)
-        self._held: dict[ModelRef, Share] = {}
+        self.held: dict[ModelRef, Share] = {}  # to be read only
         self._own: dict[str, int] = {}
 
     def own(self, device: str) -> int:
@@ -58,11 +58,11 @@ class VramLedger:
 
     def share_of(self, model: ModelRef) -> Share:
         """What the model holds; empty when it holds nothing."""
-        return self._held.get(model, {})
+        return self.held.get(model, {})
 
     def holders(self, device: str) -> Iterator[tuple[ModelRef, int]]:
         """Everyone with bytes on the device."""
-        for model, share in self._held.items():
+        for model, share in self.held.items():
             if held := share.get(device):
                 yield model, held
 
@@ -73,7 +73,7 @@ class VramLedger:
 
     def reserve(self, model: ModelRef, share: Share) -> None:
         """Set bytes aside before a load. Raises ``ValueError`` when they are not free."""
-        if model in self._held:
+        if model in self.held:
             raise ValueError(f"{model} already holds memory")
         if lack := self.shortfall(share):
             raise ValueError(f"{model} lacks {lack} bytes")
@@ -82,13 +82,13 @@ class VramLedger:
     def settle(self, model: ModelRef, share: Share) -> None:
         """Record what a model really holds, even if that is more than was planned."""
         self.release(model)
-        self._held[model] = dict(share)
+        self.held[model] = dict(share)
         for device, count in share.items():
             self._own[device] = self._own.get(device, 0) + count
 
     def release(self, model: ModelRef) -> None:
         """The model holds nothing any more."""
-        for device, count in self._held.pop(model, {}).items():
+        for device, count in self.held.pop(model, {}).items():
             self._own[device] -= count
 
     def observe(self, device: str, used: int, ours: int, perhaps_ours: int) -> None:

@@ -455,13 +455,14 @@ class Planner:
     def _idle(self, turn: _Round, now: float) -> list[Resident]:
         """Who may go in this round: nobody that others wait for, or will ask for in a moment,
         unless it is barred."""
-        idle = self._rooms.idle(now)
         stay = frozenset(self.line.models) - turn.barred
         return [
             one
-            for one in idle
+            for one in self._rooms.idle(now)
             if one.ref not in stay
-            and (one.ref in turn.barred or not self.seats[one.ref].lingers(now))
+            if (seat := self.seats[one.ref]).pause_s is None
+            or one.ref in turn.barred
+            or not seat.lingers(now)
         ]
 
     def _cold(self, model: ModelRef) -> bool:

@@ -13,7 +13,7 @@ A model is too large when it would not fit even if every other model that is not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from smarterrouter.domain.models import ModelRef
 from smarterrouter.residency.demand import Demand
-from smarterrouter.residency.eviction import Resident, Strategy, regret_s, victims
+from smarterrouter.residency.eviction import Resident, Strategy, chosen, price, regret_s, victims
 from smarterrouter.residency.ledger import GONE, Share, VramLedger
 from smarterrouter.residency.placement import placed, singles, split
 from smarterrouter.residency.seat import Seat
@@ -135,24 +135,25 @@ class Rooms:
             return "End what else uses that memory, or use a smaller quantisation or context."
         return "Use a smaller quantisation or context, or raise ROUTER_VRAM_MAX_TOTAL_GB."
 
-    def idle(
-        self, now: float, load_s: Callable[[ModelRef], float | None] = lambda ref: None
-    ) -> list[Resident]:
+    def idle(self, now: float) -> list[Resident]:
         """Whoever could go at once; one whose unload failed is tried again after a while."""
         if not self._rules.may_evict:
             return []
         priced = self._rules.strategy is Strategy.COST
+        held = self._ledger.held
         return [
             Resident(
                 ref,
                 share,
                 seat.last_used,
-                self._regret(ref, seat, now, load_s) if priced else 0.0,
+                _regret(seat, now) if priced else 0.0,
             )
             for ref, seat in self._seats.items()
-            if seat.leases == 0 and not seat.pinned
-            if seat.ready or (seat.state is Residency.FAILED and now >= seat.retry_at)
-            if (share := self._ledger.share_of(ref))
+            if not seat.leases
+            if seat.state is Residency.READY
+            or (seat.state is Residency.FAILED and now >= seat.retry_at)
+            if not seat.pinned
+            if (share := held.get(ref))
         ]
 
     def to_shed(self, idle: Iterable[Resident]) -> tuple[ModelRef, ...]:
@@ -170,28 +171,31 @@ class Rooms:
         others = [one for one in idle if one.ref != model]
         if not others:
             return None
-        attainable = dict(soon)
-        for one in others:
-            for device, count in one.share.items():
-                if device in attainable:
-                    attainable[device] += count
         ways: list[tuple[float, Way]] = []
-        alone = singles(demand, attainable)
-        together = None if alone else split(demand, attainable)
-        for share in alone if together is None else (together,):
-            lack = {d: count - soon[d] for d, count in share.items()}
-            going = victims(lack, others, self._rules.strategy)
-            if going:
-                ways.append((self._price(going, others), Way(share, going)))
-        return min(ways, key=lambda pair: pair[0])[1] if ways else None
+        for share in singles(demand, dict.fromkeys(soon, demand.bytes)):
+            self._add_way(ways, share, soon, others)
+        if not ways and len(demand.devices) > 1:
+            attainable = {
+                d: n + sum([one.share.get(d, 0) for one in others]) for d, n in soon.items()
+            }
+            together = split(demand, attainable)
+            if together is not None:
+                self._add_way(ways, together, soon, others)
+        return min(ways, key=_price_of)[1] if ways else None
 
-    def _price(self, going: tuple[ModelRef, ...], idle: list[Resident]) -> float:
-        """What their going costs, to choose between devices."""
-        if self._rules.strategy is Strategy.LRU:
-            return max([self._seats[ref].last_used for ref in going])
-        if self._rules.strategy is Strategy.LARGEST:
-            return len(going)
-        return sum([one.regret_s for one in idle if one.ref in going])
+    def _add_way(
+        self,
+        ways: list[tuple[float, Way]],
+        share: Share,
+        soon: Mapping[str, int],
+        idle: list[Resident],
+    ) -> None:
+        """The way to that share and what it costs, if idle models can make it."""
+        lack = {d: count - soon[d] for d, count in share.items()}
+        going = chosen(lack, idle, self._rules.strategy)
+        if going:
+            way = Way(share, tuple([one.ref for one in going]))
+            ways.append((price(going, self._rules.strategy), way))
 
     def _coming(self) -> dict[str, int]:
         """Bytes that unloads under way will free, by device."""
@@ -204,10 +208,11 @@ class Rooms:
 
     def _most(self, model: ModelRef, demand: Demand) -> dict[str, int]:
         """Room by device if everybody went who ever will."""
+        may_evict = self._rules.may_evict
         staying = [
             self._ledger.share_of(ref)
             for ref, seat in self._seats.items()
-            if self._stays(seat) and ref != model
+            if (seat.pinned or not may_evict) and self._stays(seat) and ref != model
         ]
         return {
             d: max(0, self._ledger.ceiling(d) - sum(share.get(d, 0) for share in staying))
@@ -228,13 +233,6 @@ class Rooms:
         busy = seat.leases or not seat.ready
         return seat.last_used + (_BUSY if busy else 0.0) + (0.0 if ref in before else _BUSY / 2)
 
-    @staticmethod
-    def _regret(
-        ref: ModelRef, seat: Seat, now: float, load_s: Callable[[ModelRef], float | None]
-    ) -> float:
-        seconds = seat.load_s or load_s(ref) or USUAL_LOAD_S
-        return regret_s(seconds, now - seat.last_used, seat.gap_s)
-
     def _told(self, demand: Demand, most: Mapping[str, int]) -> str:
         """What there is, device by device, and who has the rest."""
         return "; ".join(self._share_told(d, most[d]) for d in demand.devices)
@@ -248,6 +246,14 @@ class Rooms:
         beside += [f"{gb(staying)} held by models that stay"] if staying >= TOLD_BYTES else []
         told = f" ({', '.join(beside)})" if beside else ""
         return f"{device} has at most {gb(most)} for models{told}"
+
+
+def _regret(seat: Seat, now: float) -> float:
+    return regret_s(seat.load_s or USUAL_LOAD_S, now - seat.last_used, seat.gap_s)
+
+
+def _price_of(way: tuple[float, Way]) -> float:
+    return way[0]
 
 
 def _least(demand: Demand) -> Demand:

@@ -289,7 +289,7 @@ class UnrulyBackend:
         best = max(room, key=lambda card: room[card])
         if room[best] >= count:
             return {best: count}, 0
-        share = {}
+        share: dict[str, int] = {}
         for card, free in room.items():
             share[card] = min(free, count - sum(share.values()))
         return share, count - sum(share.values())

@@ -63,7 +63,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumps)
         self.clock = VirtualClock(self._jumps)
         self.broken: list[BaseException] = []
-        self.set_task_factory(self._task)
+        factory: Any = self._task
+        self.set_task_factory(factory)
 
     def time(self) -> float:
         return self._jumps.now
