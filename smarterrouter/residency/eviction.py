@@ -122,14 +122,6 @@ def _needed(lack: Mapping[str, int], taken: list[Resident]) -> list[Resident]:
 _Key = Callable[[Resident], float]
 
 
-def _freed(lack: Mapping[str, int]) -> Callable[[Resident], int]:
-    """What a resident's going frees of what is lacking."""
-    if len(lack) == 1:
-        [(only, need)] = lack.items()
-        return lambda one: min(one.share.get(only, 0), need)
-    return lambda one: sum([min(one.share.get(device, 0), need) for device, need in lack.items()])
-
-
 def _lru(_: Mapping[str, int]) -> _Key:
     return attrgetter("last_used")
 
@@ -139,8 +131,12 @@ def _largest(lack: Mapping[str, int]) -> _Key:
 
 
 def _cost(lack: Mapping[str, int]) -> _Key:
-    freed = _freed(lack)
-    return lambda one: one.regret_s / max(1, freed(one))
+    if len(lack) == 1:
+        [(only, need)] = lack.items()
+        return lambda one: one.regret_s / (min(one.share[only], need) or 1)
+    return lambda one: (
+        one.regret_s / (sum([min(one.share.get(d, 0), need) for d, need in lack.items()]) or 1)
+    )
 
 
 _ORDERS: Mapping[Strategy, Callable[[Mapping[str, int]], _Key]] = {

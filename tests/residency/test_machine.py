@@ -316,7 +316,7 @@ class Stirred(RuleBasedStateMachine):
         asked = self.house.ask(ref, caller, NEVER, 0.0)
         self.house.loop.settle()
         if before in (Residency.UNLOADED, Residency.READY):
-            assert isinstance(asked.error, InsufficientVram | Overloaded), asked
+            assert isinstance(asked.error, InsufficientVram | Overloaded | BackendError), asked
 
     @rule(number=st.integers(0, 40))
     def ask_and_hang_up_when_served(self, number: int) -> None:
