@@ -451,6 +451,7 @@ class Planner:
             turn.claimed |= set(way.share)
         else:
             turn.effects.append(self._start_load(model, way, self._since(model, now), now))
+            idle[:] = [one for one in idle if one.ref != model]  # it was there, or in doubt
 
     def _idle(self, turn: _Round, now: float) -> list[Resident]:
         """Who may go in this round: nobody that others wait for, or will ask for in a moment,

@@ -8,6 +8,7 @@ could not have been foreseen, and there no card may ever overflow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ from smarterrouter.errors import BackendError, InsufficientVram, Overloaded
 from smarterrouter.residency.demand import Conduct
 from smarterrouter.residency.events import Limits
 from smarterrouter.residency.eviction import Strategy
+from smarterrouter.residency.history import Kind
 from smarterrouter.residency.ledger import Share
 from smarterrouter.residency.placement import placed
 from smarterrouter.residency.room import Rules
@@ -93,6 +95,7 @@ class Watch:
         self._seats: dict[ModelRef, tuple[Residency, float]] = {}
         self._shares: dict[ModelRef, Share] = {}
         self._room_for: set[ModelRef] = set()
+        self._heard = 0
         house.on_grant = self.granted
         house.on_notice = self.remember
         house.scheduler.watch(self.decided)
@@ -101,6 +104,7 @@ class Watch:
 
     def decided(self) -> None:
         """Something was decided: what began, and was it right?"""
+        self._hear()
         begun = [
             (ref, seat.state)
             for ref, seat in self.planner.seats.items()
@@ -113,7 +117,17 @@ class Watch:
                 self._unload_begun(ref)
         self.remember()
 
+    def _hear(self) -> None:
+        """Who went, to make room for whom?"""
+        events = list(self.house.scheduler.history.events)
+        for event in events[self._heard :]:
+            made = re.match("to make room for (.*?),", event.why)
+            if made and event.kind is Kind.UNLOAD:
+                self._room_for.add(ModelRef(*made[1].split("/")))
+        self._heard = len(events)
+
     def remember(self) -> None:
+        self._room_for &= self._wanted().keys()
         for ref, seat in self.planner.seats.items():
             self._seats[ref] = (seat.state, seat.since)
             self._shares[ref] = dict(self.planner.ledger.share_of(ref))
@@ -129,7 +143,6 @@ class Watch:
             self.wrong.append(f"{ref} was loaded, and nobody wanted it")
         if ref not in self._room_for and not before:
             self._took_the_room(ref)
-        self._room_for &= self._wanted().keys()
 
     def _took_the_room(self, ref: ModelRef) -> None:
         for other in self._room_for & self._wanted().keys():
@@ -155,12 +168,8 @@ class Watch:
             self.wrong.append(f"{ref} was unloaded under its readers")
         if ref in self.house.pinned:
             self.wrong.append(f"{ref} was unloaded although it is pinned")
-        if not self._may_go(ref):
-            fitting = [other for other in self._wanted() if self._would_fit(other)]
-            if not fitting:
-                self.wrong.append(f"{ref} was unloaded in vain")
-            if len(fitting) == 1:
-                self._room_for.add(fitting[0])
+        if not self._may_go(ref) and not any(map(self._would_fit, self._wanted())):
+            self.wrong.append(f"{ref} was unloaded in vain")
 
     def _may_go(self, ref: ModelRef) -> bool:
         """Sent away, idle for too long, or there is more than the budget allows."""
@@ -227,6 +236,7 @@ class Watch:
 
     def check(self) -> None:
         """What must be so at any moment."""
+        self.remember()
         house = self.house
         assert not house.loop.broken, house.loop.broken
         assert not self.wrong, self.wrong
