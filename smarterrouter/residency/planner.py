@@ -257,6 +257,11 @@ class Planner:
             self._observe(device, reading)
         return self._plan(now)
 
+    def look(self, used: Used, now: float) -> list[Effect]:
+        """Some devices were looked at; ``used`` is what they hold."""
+        self._look(used)
+        return self._plan(now)
+
     def refresh(self, model: ModelRef) -> Seat:
         """Look anew at how the model is to be treated; its backend may have changed its mind."""
         seat = self.seats.setdefault(model, Seat())
@@ -354,6 +359,11 @@ class Planner:
         """How we know what the model is expected to hold."""
         demand = self._demand(model, context)
         return demand.source if demand else "unknown"
+
+    def reach(self, model: ModelRef) -> tuple[str, ...]:
+        """The devices that the model may lie on."""
+        demand = self._demand(model, 0)
+        return demand.devices if demand else ()
 
     def to_watch(self, model: ModelRef, placement: Placement) -> tuple[str, ...]:
         """The devices on which a load may show: where its backend decides, not only the planned."""
@@ -580,11 +590,12 @@ class Planner:
     # words
 
     def _since(self, model: ModelRef, now: float) -> str:
-        if model not in self.line:
+        count = len(self.line.waiting_for(model))
+        if not count:
             return "asked for"
         waited = max(0.0, now - self.line.oldest(model))
-        count = len(self.line.waiting_for(model))
-        return f"{count} waiting for {waited:.1f} s"
+        who = "a request" if count == 1 else f"{count} requests"
+        return who if waited < 0.05 else f"{who}, waiting for {waited:.1f} s"
 
     def _retry_after_s(self, model: ModelRef, now: float) -> float:
         return max(LEAST_RETRY_S, sum(self.expected_wait_s(model, now, USUAL_SERVICE_S)))

@@ -122,12 +122,13 @@ class Rooms:
             return "See `smarterrouter vram`."
         ceilings = {d: self._ledger.ceiling(d) for d in demand.devices}
         if placed(_least(demand), ceilings) is not None:
-            staying = sorted(
-                str(ref)
+            staying = [
+                (str(ref), seat.pinned)
                 for ref, seat in self._seats.items()
                 if ref != model and self._stays(seat) and self._ledger.share_of(ref)
-            )
-            return f"Unload {', '.join(staying)} first (`smarterrouter vram`)."
+            ]
+            verb = "Unpin and unload" if any(pinned for _, pinned in staying) else "Unload"
+            return f"{verb} {', '.join(sorted(name for name, _ in staying))} first."
         budgets = {
             d: self._ledger.limits[d].budget_bytes for d in ceilings if d in self._ledger.limits
         }
@@ -242,7 +243,10 @@ class Rooms:
             return f"{device} has gone"
         foreign = self._ledger.foreign.get(device, 0)
         staying = max(0, self._ledger.ceiling(device) - most)
-        beside = [f"{gb(foreign)} used by other programs"] if foreign >= TOLD_BYTES else []
+        limit = self._ledger.limits[device]
+        binds = limit.total_bytes - limit.buffer_bytes - foreign < limit.budget_bytes
+        told_of = binds and foreign >= TOLD_BYTES
+        beside = [f"{gb(foreign)} used by other programs"] if told_of else []
         beside += [f"{gb(staying)} held by models that stay"] if staying >= TOLD_BYTES else []
         told = f" ({', '.join(beside)})" if beside else ""
         return f"{device} has at most {gb(most)} for models{told}"

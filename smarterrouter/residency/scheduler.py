@@ -37,6 +37,7 @@ from smarterrouter.residency.ledger import Share
 from smarterrouter.residency.line import Ticket
 from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import gb
+from smarterrouter.residency.seat import AWAY
 from smarterrouter.residency.states import Residency
 from smarterrouter.residency.weighing import Devices, at_once, difference, spread
 
@@ -156,6 +157,8 @@ class Scheduler:
         if self._closing:
             raise Unavailable("smarterrouter is shutting down.")
         asked = self._clock.now()
+        if self.planner.state(model) in AWAY:
+            await self._look_first(model)
         ticket = Ticket(next(self._ids), model, caller, asked, context)
         effects = self.planner.request(ticket)
         if len(effects) == 1 and type(effects[0]) is Grant and effects[0].ticket is ticket:
@@ -164,13 +167,21 @@ class Scheduler:
         self._futures[ticket.id] = future
         try:
             self._carry_out(effects)
-            await future
+            with self._devices.busy():  # what others give back is seen while somebody waits
+                await future
         except asyncio.CancelledError:
             self._abandon(ticket, future)
             raise
         finally:
             del self._futures[ticket.id]
         return asked, self._clock.now()
+
+    async def _look_first(self, model: ModelRef) -> None:
+        """What others take or have given back since the last look counts for a load."""
+        if cards := self.planner.reach(model):
+            used = await self._used_now(cards)
+            if used and not self._closing:
+                self._carry_out(self.planner.look(used, self._clock.now()))
 
     def release(self, model: ModelRef, since: float, *, by_hand: bool = False) -> None:
         """The end of one use that ``admit`` granted at ``since``."""
@@ -187,8 +198,9 @@ class Scheduler:
 
     async def load(self, model: ModelRef) -> None:
         """Have the model loaded, and stay. Raises as a lease does."""
-        _, since = await self.admit(model, BY_HAND)
-        self.release(model, since, by_hand=True)
+        if not self.planner.seat(model).ready:
+            _, since = await self.admit(model, BY_HAND)
+            self.release(model, since, by_hand=True)
 
     async def unload(self, model: ModelRef) -> None:
         """Have an idle model go, and return when it has. Raises ``Conflict`` where it cannot."""
@@ -200,8 +212,11 @@ class Scheduler:
 
     async def pin(self, model: ModelRef) -> None:
         """Have the model loaded, and never go. Raises as a lease does; then nothing has changed."""
+        if self.planner.seat(model).ready:
+            self.hold(model)
+            return
         _, since = await self.admit(model, BY_HAND)
-        self._carry_out(self.planner.pin(model, True, self._clock.now()))
+        self.hold(model)
         self.release(model, since, by_hand=True)
 
     def hold(self, model: ModelRef) -> None:
@@ -426,5 +441,5 @@ class Scheduler:
         try:
             return await self._devices.used(devices)
         except Exception:
-            log.exception("the devices could not be looked at after a failed load")
+            log.exception("the devices could not be looked at")
             return {}

@@ -254,15 +254,16 @@ async def test_memory_is_used_again_only_when_the_device_shows_it_as_free() -> N
 
 @virtual
 async def test_memory_that_never_shows_as_free_is_somebody_elses_and_not_promised_again() -> None:
-    backend, dials = SlowBackend(), Dials({"gpu0": gb(6)})
+    backend, dials = SlowBackend(), Dials({"gpu0": 0})
     async with scheduled(backend, planner(SWAPPING), dials) as scheduler:
         await use(scheduler, "a")
+        dials.add("gpu0", gb(6))
         began, error = now(), await refusal(scheduler, "b")
         assert now() - began < FREED_LIMIT_S + 2.0
         assert isinstance(error, InsufficientVram)
         assert "6.0 GB used by other programs" in error.message
         assert backend.loads == ["a"]
-        scheduler.observe({"gpu0": Reading(gb(10), 0)})
+        dials.add("gpu0", -gb(6))
         await use(scheduler, "b")
 
 
@@ -296,9 +297,10 @@ async def test_an_eviction_that_would_not_help_against_another_program_is_not_do
 
 @virtual
 async def test_a_program_that_takes_what_an_unload_frees_hangs_nobody() -> None:
-    backend, dials = SlowBackend(), Dials({"gpu0": gb(6)})
+    backend, dials = SlowBackend(), Dials({"gpu0": 0})
     async with scheduled(backend, planner({"a": 6.0, "b": 6.0, "c": 1.0}), dials) as scheduler:
         await use(scheduler, "a")
+        dials.add("gpu0", gb(6))
         began = now()
         await scheduler.unload(A)
         assert now() - began < FREED_LIMIT_S + 1.0

@@ -605,3 +605,35 @@ def test_nobody_is_brought_back_into_room_that_others_wait_for() -> None:
         house.ask(WHOLE, "bob", USUAL, 0.0)
         house.loop.let_pass(20.0)
         assert boxed.loads == ["small", "stretch", "large", "whole"]
+
+
+def test_whoever_comes_later_does_not_take_room_that_is_being_made() -> None:
+    with living(ONE_CARD, {BOXED: BUILDS[BOXED], ROOMY: BUILDS[ROOMY]}) as house:
+        for ref in (ModelRef(BOXED, "small"), ModelRef(ROOMY, "mid")):
+            house.ask(ref, "bob", USUAL, 0.0)
+            house.loop.let_pass(2.0)
+        house.backends[ROOMY].unload_s = 2.0
+        house.ask(WHOLE, "bob", USUAL, 0.0)
+        house.loop.let_pass(1.0)
+        house.ask(STRETCH, "ann", USUAL, 0.0)  # it is her first: her turn is before his third
+        house.loop.let_pass(20.0)
+        assert house.backends[BOXED].loads == ["small", "whole", "stretch"]
+
+
+def test_a_model_that_is_loaded_again_does_not_make_way_for_another_in_the_same_moment() -> None:
+    tall, small = ModelRef(BOXED, "tall"), ModelRef(BOXED, "small")
+    builds = [*BUILDS[BOXED], Build("busy", 9 * GB), Build("tall", 10 * GB)]
+    with living(ONE_CARD, {BOXED: builds}) as house:
+        boxed = house.backends[BOXED]
+        for ref, hold_s in ((STRETCH, 0.0), (small, 0.0), (ModelRef(BOXED, "busy"), 30.0)):
+            house.ask(ref, "ann", USUAL, hold_s)
+            house.loop.let_pass(2.0)
+        boxed.fails_to_unload["stretch"] = True
+        house.unload(STRETCH)
+        house.loop.let_pass(1.0)
+        house.ask(tall, "ann", USUAL, 0.0)  # waits for all to go but the one in use
+        house.loop.let_pass(1.0)
+        boxed.unload_s = 6.0
+        house.ask(STRETCH, "bob", MOST, 0.0)  # makes the small one go, slowly
+        house.loop.let_pass(30.0)
+        assert boxed.loads == ["stretch", "small", "busy", "stretch", "tall"]

@@ -92,7 +92,7 @@ def test_a_load_is_told_where_to_go_and_why() -> None:
     [effect] = planner().request(ticket("a", 3.0))
     assert isinstance(effect, StartLoad)
     assert (effect.model, effect.placement.share) == (ref("a"), share(4))
-    assert effect.why == "1 waiting for 0.0 s"
+    assert effect.why == "a request"
 
 
 def test_all_waiters_join_one_load() -> None:
@@ -190,7 +190,7 @@ def test_an_unload_says_for_whom() -> None:
     plan = planner()
     idle(plan, "a", now=1.0)
     [effect] = plan.request(ticket("c", 2.0))
-    assert effect == StartUnload(ref("a"), "to make room for slow/c, 1 waiting for 0.0 s")
+    assert effect == StartUnload(ref("a"), "to make room for slow/c, a request")
 
 
 def test_the_longest_unused_goes_first_and_cost_spares_what_is_slow_to_load() -> None:
@@ -883,7 +883,7 @@ def test_a_decision_over_fifty_models_and_fifty_waiters_takes_less_than_100_micr
     [
         (10.0, 0.0, False, "raise ROUTER_VRAM_MAX_TOTAL_GB"),
         (20.0, 9.0, False, "End what else uses that memory"),
-        (20.0, 0.0, True, "Unload slow/b first"),
+        (20.0, 0.0, True, "Unpin and unload slow/b first"),
     ],
 )
 def test_a_refusal_advises_what_would_help(

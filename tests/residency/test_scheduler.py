@@ -311,14 +311,14 @@ async def test_history_tells_what_happened_and_why() -> None:
             await scheduler.unload(B)
         told = [(one.kind, one.model, one.why, one.bytes) for one in scheduler.history.events]
     assert told == [
-        (Kind.LOAD, A, "1 waiting for 0.0 s", gb(6)),
-        (Kind.UNLOAD, A, "to make room for slow/b, 1 waiting for 0.0 s", gb(6)),
-        (Kind.LOAD, B, "1 waiting for 0.5 s", gb(6)),
+        (Kind.LOAD, A, "a request", gb(6)),
+        (Kind.UNLOAD, A, "to make room for slow/b, a request", gb(6)),
+        (Kind.LOAD, B, "a request, waiting for 0.5 s", gb(6)),
         (Kind.LOST, B, "it crashed", None),
         (Kind.LOAD_FAILED, C, "no such file", None),
         (Kind.ADOPTED, A, "its backend lists it as loaded", None),
         (Kind.LOST, A, "its backend no longer lists it as loaded", None),
-        (Kind.LOAD, B, "1 waiting for 0.0 s", gb(6)),
+        (Kind.LOAD, B, "a request", gb(6)),
         (Kind.UNLOAD_FAILED, B, "asked for; it does not answer", None),
     ]
 
@@ -407,10 +407,11 @@ async def test_a_difference_far_from_what_was_expected_is_somebody_elses() -> No
 
 @virtual
 async def test_a_load_begins_when_the_devices_show_what_was_freed() -> None:
-    backend, dials, loop = SlowBackend(), Dials({"gpu0": gb(6)}), asyncio.get_running_loop()
+    backend, dials, loop = SlowBackend(), Dials({"gpu0": 0}), asyncio.get_running_loop()
     backend.when_unloaded = lambda name: loop.call_later(2.0, dials.add, "gpu0", -gb(6))
     async with scheduled(backend, planner(SIZES), dials) as scheduler:
         await use(scheduler, "a")
+        dials.add("gpu0", gb(6))
         began = now()
         await use(scheduler, "b")
         assert now() - began == pytest.approx(0.5 + 2.0 + 1.0, abs=0.3)
@@ -418,9 +419,10 @@ async def test_a_load_begins_when_the_devices_show_what_was_freed() -> None:
 
 @virtual
 async def test_what_is_never_shown_as_free_is_waited_for_only_so_long() -> None:
-    backend, dials = SlowBackend(), Dials({"gpu0": gb(6)})
+    backend, dials = SlowBackend(), Dials({"gpu0": 0})
     async with scheduled(backend, planner(SIZES), dials) as scheduler:
         await use(scheduler, "a")
+        dials.add("gpu0", gb(6))
         began = now()
         await scheduler.unload(A)
         assert now() - began == pytest.approx(0.5 + FREED_LIMIT_S, abs=0.3)
