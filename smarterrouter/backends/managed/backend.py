@@ -89,6 +89,7 @@ class ManagedBackend:
         self._defaults = Defaults(options.context, options.parallel, inventory.threads())
         self._wire = Wire(timeouts)
         self._recipes: dict[str, Recipe] = {}
+        self._closed = False
         self._children: dict[str, Child] = {}
         self._processes: set[Child] = set()
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -193,6 +194,7 @@ class ManagedBackend:
         self._lost = lost
 
     async def aclose(self) -> None:
+        self._closed = True
         self._children.clear()
         await self._wire.aclose()  # first: llama-server does not go while it is answering
         limit = self._options.stop_timeout_s
@@ -234,8 +236,12 @@ class ManagedBackend:
         child = await Child.start(name, plan, port, key, Path.cwd(), more)
         self._processes.add(child)
         child.exited.add_done_callback(lambda _: self._processes.discard(child))
+        if self._closed:  # it was being started when all others were ended
+            await child.end(0.0)
         try:
             await child.ready(self._options.load_timeout_s)
+            if self._closed:
+                raise BackendError(f"{name} was loading when smarterrouter ended.")
         except BaseException:
             with contextlib.suppress(BackendTimeout):  # why it failed says more
                 await child.end(0.0)
