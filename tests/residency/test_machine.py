@@ -95,6 +95,7 @@ class Watch:
         self._seats: dict[ModelRef, tuple[Residency, float]] = {}
         self._shares: dict[ModelRef, Share] = {}
         self._room_for: set[ModelRef] = set()
+        self._perhaps_for: set[ModelRef] = set()
         self._heard = 0
         house.on_grant = self.granted
         house.on_notice = self.remember
@@ -128,6 +129,7 @@ class Watch:
 
     def remember(self) -> None:
         self._room_for &= self._wanted().keys()
+        self._perhaps_for &= self._wanted().keys()
         for ref, seat in self.planner.seats.items():
             self._seats[ref] = (seat.state, seat.since)
             self._shares[ref] = dict(self.planner.ledger.share_of(ref))
@@ -141,7 +143,7 @@ class Watch:
                 self.wrong.append(f"{ref} was loaded on {device}, where there was no room")
         if not self.house.waiting(ref) and not self._brought_back(ref):
             self.wrong.append(f"{ref} was loaded, and nobody wanted it")
-        if ref not in self._room_for and not before:
+        if ref not in self._room_for | self._perhaps_for and not before:
             self._took_the_room(ref)
 
     def _took_the_room(self, ref: ModelRef) -> None:
@@ -168,8 +170,17 @@ class Watch:
             self.wrong.append(f"{ref} was unloaded under its readers")
         if ref in self.house.pinned:
             self.wrong.append(f"{ref} was unloaded although it is pinned")
-        if not self._may_go(ref) and not any(map(self._would_fit, self._wanted())):
+        if not self._may_go(ref):
+            self._made_room(ref)
+
+    def _made_room(self, ref: ModelRef) -> None:
+        """For whom did it go? Where several would fit now, it is told when it has gone."""
+        fitting = {other for other in self._wanted() if self._would_fit(other)}
+        if not fitting:
             self.wrong.append(f"{ref} was unloaded in vain")
+        if len(fitting) == 1:
+            self._room_for |= fitting
+        self._perhaps_for |= fitting
 
     def _may_go(self, ref: ModelRef) -> bool:
         """Sent away, idle for too long, or there is more than the budget allows."""
@@ -637,3 +648,16 @@ def test_a_model_that_is_loaded_again_does_not_make_way_for_another_in_the_same_
         house.ask(STRETCH, "bob", MOST, 0.0)  # makes the small one go, slowly
         house.loop.let_pass(30.0)
         assert boxed.loads == ["stretch", "small", "busy", "stretch", "tall"]
+
+
+def test_steady_traffic_keeps_nobody_out_for_longer_than_patience_and_one_answer() -> None:
+    with living(ONE_CARD, {BOXED: BUILDS[BOXED]}) as house:
+        house.ask(ModelRef(BOXED, "small"), "cy", USUAL, 2.0)
+        house.loop.let_pass(1.5)
+        waiting = house.ask(WHOLE, "bob", USUAL, 0.0)
+        while waiting.state == "waiting":
+            house.ask(ModelRef(BOXED, "small"), "cy", USUAL, 2.0)
+            house.loop.let_pass(0.5)
+            answer_unload_load_s = 2.0 + 0.2 + 1.0
+            waited_s = house.loop.time() - waiting.since
+            assert waited_s < PATIENCE_S + answer_unload_load_s + 2 * TICK_S
