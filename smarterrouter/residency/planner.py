@@ -266,6 +266,8 @@ class Planner:
         """Look anew at how the model is to be treated; its backend may have changed its mind."""
         seat = self.seats.setdefault(model, Seat())
         seat.conduct = self._conduct(model)
+        if not (seat.away or seat.ready):  # on its way: what it is now counted as, it stays
+            return seat
         seat.counted = self._demand(model, 0) is not None
         if not seat.counted and not seat.ready:
             seat.state = Residency.READY

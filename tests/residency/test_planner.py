@@ -898,3 +898,15 @@ def test_a_refusal_advises_what_would_help(
     [refused] = plan.request(ticket("a", 4.0))
     assert isinstance(refused, Refuse)
     assert advice in refused.error.message
+
+
+def test_a_backend_that_stops_managing_memory_while_a_model_loads_breaks_nothing() -> None:
+    takes: dict[str, Takes] = {"a": 4.0}
+    plan = planner_of(takes)
+    wanted = ticket("a")
+    plan.request(wanted)
+    takes["a"] = None
+    plan.refresh(ref("a"))
+    assert plan.loaded(ref("a"), None, 1.0) == [Grant(wanted)]
+    plan.refresh(ref("a"))
+    assert not plan.seat(ref("a")).counted
