@@ -601,6 +601,7 @@ async def test_a_model_that_ollama_puts_into_ram_did_not_fit(library: Path, tmp_
         file = SPILLING.replace("CLOUD", cloud.url)
         async with at_desk(library, tmp_path, *fat, file=file) as (desk, client):
             in_part = await refused(client, "partly:latest")
+            await asyncio.sleep(0.5)  # the library's figures follow the cards with a delay
             desk.ollama.scheduler.cards = ()  # it no longer sees the card
             all_of_it = await refused(client, "wholly:latest")
             told = await once(client, lambda told: device(told)["used_bytes"] == 0)
