@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from msgspec import structs
+
 from smarterrouter.assembly.machines import Machines
 from smarterrouter.config import Settings
 from smarterrouter.domain.devices import HOST
@@ -84,10 +86,8 @@ class Demands:
         made = self._bytes(ref, context, layout)
         if made.source == "default" and devices:
             made = Demand(min(made.bytes, self._most(devices)), "default")
-        return Demand(
-            bytes=made.bytes,
-            least_bytes=made.least_bytes,
-            source=made.source,
+        return structs.replace(
+            made,
             devices=devices,
             placing=backend.placing,
             split_bytes=self._split_bytes(layout),

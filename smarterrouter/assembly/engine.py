@@ -263,10 +263,10 @@ class Engine:
         """How the model stands now, for routing and for whoever waits."""
         ref, now = model.ref, self._clock.now()
         seat = self.planner.seat(ref)
+        if seat.ready and seat.has_slot and ref not in self.planner.line:
+            return RESIDENT
         usual = load_seconds(model) or 0.0
         if seat.ready:
-            if seat.has_slot and ref not in self.planner.line:
-                return RESIDENT
             queue, _ = self.planner.expected_wait_s(ref, now, usual)
             return Standing(resident=True, queue_s=queue)
         if obstacle := self.planner.too_large(ref):

@@ -43,22 +43,24 @@ class Measured:
 
 
 class Machines:
-    """See above; also ``weighing.Devices``."""
+    """See above; also ``weighing.Devices``. ``local`` and ``remote`` are the probes, the latter in
+    the order of the nodes in the settings."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._vram = settings.vram
         self._nodes = {node.name: node for node in settings.node}
-        self._remote = remote_nodes(settings)
         self._pids: frozenset[int] = frozenset()
+        self.local = local_probes(settings, lambda: self._pids)
+        self.remote = [_remote(node) for node in settings.node]
         self.monitor = Monitor(
-            [*local_probes(settings, lambda: self._pids), *self._remote],
+            [*self.local, *self.remote],
             interval_s=settings.vram.monitor_interval,
             clock=clock,
         )
 
     def close(self) -> None:
         """Let go of the connections to other machines."""
-        for node in self._remote:
+        for node in self.remote:
             node.close()
 
     @property
@@ -152,14 +154,7 @@ class Machines:
         return min((one for one in stated if one is not None), default=None)
 
 
-def all_probes(settings: Settings) -> list[GpuProbe]:
-    """Every way of seeing a device of any node."""
-    return [*local_probes(settings), *remote_nodes(settings)]
-
-
-def local_probes(
-    settings: Settings, pids: Callable[[], Iterable[int]] | None = None
-) -> tuple[GpuProbe, ...]:
+def local_probes(settings: Settings, pids: Callable[[], Iterable[int]]) -> tuple[GpuProbe, ...]:
     """Every way of seeing a device of this machine.
 
     ``pids`` tells whose memory is wanted where a driver has to be asked process by process.
@@ -167,11 +162,6 @@ def local_probes(
     vram = settings.vram
     apu = None if vram.amd_total_gb is None else int(vram.amd_total_gb * 1e9)
     return probes(vram.sysfs, pids=pids, apu_bytes=apu)
-
-
-def remote_nodes(settings: Settings) -> list[RemoteNode]:
-    """Every other machine. To be closed in the end."""
-    return [_remote(node) for node in settings.node]
 
 
 def of_node(devices: Iterable[GpuDevice], node: str) -> tuple[GpuDevice, ...]:

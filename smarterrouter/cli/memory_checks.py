@@ -5,18 +5,17 @@ Changes nothing. What a running daemon holds itself is no lack: other models can
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from smarterrouter.assembly.engine import MonotonicClock
-from smarterrouter.assembly.machines import STATED, Machines, local_probes, remote_nodes
+from smarterrouter.assembly.machines import STATED, Machines
 from smarterrouter.cli.client import ask_daemon
 from smarterrouter.cli.doctor import Finding
 from smarterrouter.config import Settings
 from smarterrouter.domain.devices import HOST, GpuDevice, MemorySnapshot
 from smarterrouter.domain.models import Model
-from smarterrouter.domain.ports import Backend, GpuProbe
+from smarterrouter.domain.ports import Backend
 from smarterrouter.errors import SmarterRouterError
 from smarterrouter.gpu.nvml import NvidiaGpus
 from smarterrouter.residency.ledger import DeviceLimit
@@ -28,11 +27,11 @@ SCARCE = 4
 async def look(settings: Settings) -> tuple[Machines, list[Finding]]:
     """The devices after one look at them, and what there is to say."""
     machines = Machines(settings, MonotonicClock())
-    latest, problems = await asyncio.gather(machines.sample(), _problems(settings))
+    latest = await machines.sample()
     machines.close()
     own, limits = _own_bytes(settings), machines.limits()
     found = [_device(seen, limits.get(id), own.get(id, 0)) for id, seen in latest.items()]
-    return machines, [*found, *problems]
+    return machines, [*found, *_problems(machines, settings)]
 
 
 def passed_over(
@@ -69,22 +68,17 @@ def _own_bytes(settings: Settings) -> dict[str, int]:
         return {}
 
 
-async def _problems(settings: Settings) -> list[Finding]:
-    """Machines that are away, and a card whose driver does not work."""
-    local, remote = local_probes(settings), remote_nodes(settings)
-    probes: list[GpuProbe] = [*local, *remote]
-    await asyncio.gather(*(asyncio.to_thread(probe.snapshots) for probe in probes))
+def _problems(machines: Machines, settings: Settings) -> list[Finding]:
+    """Machines that are away, and a card whose driver does not work, as of the last look."""
     found = [
         Finding(f"node {node.name}", "warn", "it does not tell what it holds", probe.problem)
-        for node, probe in zip(settings.node, remote, strict=True)
+        for node, probe in zip(settings.node, machines.remote, strict=True)
         if probe.problem
     ]
-    for one in remote:
-        one.close()
-    for probe in local:
-        if isinstance(probe, NvidiaGpus) and probe.problem and nvidia_card(settings.vram.sysfs):
+    for one in machines.local:
+        if isinstance(one, NvidiaGpus) and one.problem and nvidia_card(settings.vram.sysfs):
             told = "a card is there that does not tell what it holds"
-            found.append(Finding("memory nvidia", "warn", told, probe.problem))
+            found.append(Finding("memory nvidia", "warn", told, one.problem))
     return found
 
 

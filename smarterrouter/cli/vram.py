@@ -114,7 +114,7 @@ def load(
 ) -> None:
     """Have MODEL loaded, and wait until it is."""
     answer = _change(Daemon.meant(ctx, url, config), model, "load")
-    _tell(ctx, as_json, answer, f"loaded {_loaded(answer)}" if _took(answer) else _there(answer))
+    _tell(ctx, as_json, answer, _loaded(answer))
 
 
 @vram.command()
@@ -140,8 +140,7 @@ def pin(
 ) -> None:
     """Have MODEL loaded, and never go to make room."""
     answer = _change(Daemon.meant(ctx, url, config), model, "pin")
-    how = f"loaded {_loaded(answer)}" if _took(answer) else _there(answer)
-    _tell(ctx, as_json, answer, f"pinned; {how}")
+    _tell(ctx, as_json, answer, f"pinned; {_loaded(answer)}")
 
 
 @vram.command()
@@ -225,16 +224,14 @@ def _same(happening: dict[str, Any], answer: dict[str, Any]) -> bool:
 
 
 def _loaded(answer: dict[str, Any]) -> str:
-    held = _held(answer)
-    said = f"{answer['model']} in {_took(answer):.1f} s" + (f", {held}" if held else "")
+    """The load as a sentence, or that there was none to be made."""
+    held = f", {told}" if (told := _held(answer)) else ""
+    took = _took(answer)
+    if not took:
+        return f"{answer['model']} was loaded already{held}"
     gone = [one["model"] for one in answer["happened"] if one["kind"] == "unload"]
     made_room = f"; {_listed(gone)} {'was' if len(gone) == 1 else 'were'} unloaded to make room"
-    return said + (made_room if gone else "")
-
-
-def _there(answer: dict[str, Any]) -> str:
-    held = _held(answer)
-    return f"{answer['model']} was loaded already" + (f", {held}" if held else "")
+    return f"loaded {answer['model']} in {took:.1f} s{held}{made_room if gone else ''}"
 
 
 def _held(answer: dict[str, Any]) -> str:
