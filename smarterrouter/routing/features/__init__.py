@@ -17,9 +17,9 @@ from functools import lru_cache
 
 from smarterrouter.domain.chat import Message
 from smarterrouter.domain.decision import PromptFeatures
+from smarterrouter.domain.groups import GROUPS
 from smarterrouter.domain.models import Capability
 from smarterrouter.routing.features import grading
-from smarterrouter.routing.features.cues import GROUPS
 from smarterrouter.routing.features.grading import EASY_BELOW, HARD_FROM, level
 from smarterrouter.routing.features.reading import Reading, read, strongest
 from smarterrouter.routing.features.tokens import ECHO, answer_tokens, estimate_tokens

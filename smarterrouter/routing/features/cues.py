@@ -11,23 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-GROUPS: dict[str, str] = {
-    "code_write": "coding",
-    "code_read": "coding",
-    "data_query": "coding",
-    "math": "reasoning",
-    "logic": "reasoning",
-    "planning": "reasoning",
-    "knowledge": "factual",
-    "advice": "factual",
-    "summarising": "factual",
-    "extraction": "factual",
-    "translation": "factual",
-    "formatting": "factual",
-    "writing": "creativity",
-    "roleplay": "creativity",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Cue:

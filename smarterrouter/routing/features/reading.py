@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from smarterrouter.routing.features.cues import BIAS, FOREIGN, GROUPS, LEXICON, OPENING, Cue
+from smarterrouter.domain.groups import GROUPS
+from smarterrouter.routing.features.cues import BIAS, FOREIGN, LEXICON, OPENING, Cue
 from smarterrouter.routing.features.shapes import (
     ASKING,
     BULLETS,

@@ -1,0 +1,119 @@
+"""What a model is asked to find out how good it is, and how its answer is to be judged.
+
+Decides which task files are well formed. The bundled tasks are in ``tasks/``, one TOML file a
+group; ``--prompts FILE`` has the owner's own in the same form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from smarterrouter.domain.groups import GROUPS
+from smarterrouter.errors import BadRequest
+from smarterrouter.profiling.checkers.specs import AnyChecker
+
+Level = Literal["easy", "medium", "hard"]
+UNSET_TOKENS = 1024
+NAMES = " ".join(GROUPS)
+
+
+class Said(Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of the conversation that a task consists of."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class Task(Struct, frozen=True, forbid_unknown_fields=True):
+    """One prompt, or a conversation whose last message is the user's, and its checker.
+
+    ``max_tokens`` is how long the answer may get, reasoning not counted. ``quick``: asked even
+    where there are but two minutes for a model.
+    """
+
+    id: str
+    level: Level
+    check: AnyChecker
+    group: str = ""
+    prompt: str | None = None
+    messages: list[Said] | None = None
+    max_tokens: int = UNSET_TOKENS
+    quick: bool = False
+
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """The conversation, however it was written down."""
+        return tuple(self.messages) if self.messages else (Said("user", self.prompt or ""),)
+
+    @property
+    def text(self) -> str:
+        """What stands for the task in a profile file: everything but the model's own words."""
+        return "\n\n".join(one.text for one in self.said if one.role != "assistant")
+
+    @property
+    def key(self) -> str:
+        """Changes with whatever would change a score: answers are kept under it."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+
+
+class _File(Struct, forbid_unknown_fields=True):
+    task: list[Task]
+    group: str = ""
+
+
+@cache
+def bundled() -> tuple[Task, ...]:
+    """The tasks that come with smarterrouter, group by group."""
+    folder = resources.files("smarterrouter.profiling") / "tasks"
+    found: list[Task] = []
+    for group in GROUPS:
+        file = folder / f"{group}.toml"
+        if file.is_file():
+            found += read(file.read_bytes(), f"tasks/{group}.toml")
+    return tuple(found)
+
+
+def from_file(path: Path) -> tuple[Task, ...]:
+    """The owner's own tasks. Raises ``BadRequest`` naming the file and what is wrong with it."""
+    try:
+        return read(path.read_bytes(), str(path))
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def read(raw: bytes, name: str) -> tuple[Task, ...]:
+    """Tasks in TOML; a group that the file names at its top is that of all without their own."""
+    try:
+        file = msgspec.toml.decode(raw, type=_File)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{name} is not a file of tasks: {error}.") from None
+    tasks = tuple(msgspec.structs.replace(t, group=t.group or file.group) for t in file.task)
+    if problem := next(_problems(tasks), None):
+        raise BadRequest(f"{name}: {problem}.")
+    return tasks
+
+
+def _problems(tasks: Sequence[Task]) -> Iterator[str]:
+    seen: set[str] = set()
+    for task in tasks:
+        if task.id in seen:
+            yield f"two tasks have the id {task.id}"
+        seen.add(task.id)
+        if task.group not in GROUPS:
+            yield f"{task.id} has no group; one of {NAMES} is wanted"
+        if (task.prompt is None) == (task.messages is None):
+            yield f"{task.id} needs either prompt or messages"
+        elif task.said[-1:] and task.said[-1].role != "user":
+            yield f"the last message of {task.id} is not the user's"
+        elif not task.text.strip():
+            yield f"{task.id} asks nothing"
+        if task.max_tokens < 1:
+            yield f"max_tokens of {task.id} is less than 1"
