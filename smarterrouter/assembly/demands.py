@@ -2,6 +2,8 @@
 
 What was learned is kept for the model as it was then: the same file, context, slots and cache
 types. Measured beats reported, and both beat an estimate. An estimate is reserved with a margin.
+What was measured by comparing a device before and after a load (``COMPARED``) may be too much by
+what others took meanwhile: it is reserved, but a model is never called too large for it.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from smarterrouter.domain.shape import Layout
 from smarterrouter.residency.demand import Demand
 from smarterrouter.residency.events import Held
 from smarterrouter.residency.footprint import estimate, split_overhead_bytes
+from smarterrouter.residency.weighing import NEAR_MOST
 
 MARGIN = 1.1
 """An estimate may be too low by this much before a budget is passed."""
 
-RANK = {"measured": 2, "reported": 1}
+COMPARED = "compared"
+RANK = {"measured": 3, COMPARED: 2, "reported": 1}
 
 Learned = tuple[int, str]
 """Bytes of a model on one device, and how we know."""
@@ -52,26 +56,26 @@ class Demands:
 
     def of(self, ref: ModelRef, context: int = 0) -> Demand | None:
         """What the model takes; ``None`` where its backend manages its own memory."""
-        asked = (ref, context)
+        asked = (ref, self._chosen(ref, context))
         if asked not in self._made:
             self._made[asked] = self._demand(ref, context)
         return self._made[asked]
 
     def learn(self, ref: ModelRef, context: int, held: Held) -> None:
         """What a loaded model was seen to hold."""
-        rank = RANK.get(held.source)
+        source = held.source if held.certain else COMPARED
         count = sum(held.share.values())
-        if rank is None or not count:
+        if source not in RANK or not count:
             return
         _, layout = self._laid_out(ref, context)
         count -= self._split_bytes(layout) * len(held.share) if len(held.share) > 1 else 0
         name = self._key(ref, context, layout)
         known = self.known.get(name)
-        if known and known[1] == held.source and _grows(layout):  # it is measured from the start
+        if known and known[1] == source and _grows(layout):  # it is measured from the start
             count = max(count, known[0])
-        if known is None or (rank >= RANK[known[1]] and known != (count, held.source)):
-            self.known[name] = (count, held.source)
-            self._keep(name, count, held.source)
+        if known != (count, source) and _better(count, source, known):
+            self.known[name] = (count, source)
+            self._keep(name, count, source)
             self.forget()
 
     def forget(self) -> None:
@@ -109,11 +113,14 @@ class Demands:
 
     def _bytes(self, ref: ModelRef, context: int, layout: Layout | None) -> Demand:
         known = self.known.get(self._key(ref, context, layout))
-        if known is not None:
+        if known is not None and known[1] != COMPARED:
             return Demand(*known)
-        if layout is None:
+        guess = estimate(layout) if layout else None
+        if known is not None:
+            least = guess.bytes if guess else int(known[0] / NEAR_MOST)
+            return Demand(known[0], "measured", least_bytes=min(known[0], least))
+        if guess is None:
             return Demand(self._default, "default")
-        guess = estimate(layout)
         return Demand(int(guess.bytes * MARGIN), guess.source, least_bytes=guess.bytes)
 
     def _most(self, devices: tuple[str, ...]) -> int:
@@ -125,13 +132,23 @@ class Demands:
         model = self._model_of(ref)
         file = (model.digest or model.size_bytes) if model else None
         if layout is None:
-            return f"{ref}|{file}|{context}"
+            return f"{ref}|{file}|{self._chosen(ref, context)}"
         cache = f"{layout.cache_type_k}/{layout.cache_type_v}"
         return f"{ref}|{file}|{layout.context}x{layout.parallel}|{cache}|{layout.on_gpu}"
+
+    def _chosen(self, ref: ModelRef, context: int) -> int:
+        return self._backends[ref.backend].context_for(ref.name, context)
 
     @staticmethod
     def _split_bytes(layout: Layout | None) -> int:
         return split_overhead_bytes(layout) if layout else 0
+
+
+def _better(count: int, source: str, known: Learned | None) -> bool:
+    """Whether a figure is believed rather than the one that is known."""
+    if known is None or RANK[source] >= RANK[known[1]]:
+        return True
+    return known[1] == COMPARED and count > known[0]  # its backend had to put some of it elsewhere
 
 
 def _grows(layout: Layout | None) -> bool:

@@ -91,6 +91,7 @@ class Engine:
         self._pinned: set[ModelRef] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._news = False
 
     async def __aenter__(self) -> Engine:
         async with AsyncExitStack() as opening:
@@ -116,11 +117,18 @@ class Engine:
 
     async def look(self) -> None:
         """Look at the devices now, and let residency know."""
-        await self._looked(await self.machines.sample())
+        await self.machines.sample()
+        await self._looked()
 
-    def _sampled(self, latest: Mapping[str, MemorySnapshot]) -> None:
+    def _sampled(self, _: Mapping[str, MemorySnapshot]) -> None:
+        self._news = True
         if self._looking is None or self._looking.done():
-            self._looking = self._run(self._looked(latest))
+            self._looking = self._run(self._look_on())
+
+    async def _look_on(self) -> None:
+        while self._news:
+            self._news = False
+            await self._looked()
 
     def keep(
         self, outcome: Outcome, decision: RouteDecision | None, messages: tuple[Message, ...]
@@ -183,16 +191,12 @@ class Engine:
         used = self.machines.used_bytes(device)
         return max(0, (used or 0) - self.ledger.own(device))
 
-    async def _looked(self, latest: Mapping[str, MemorySnapshot]) -> None:
-        """A look at the devices: what there is, what is ours of it, and what others use."""
-        limits = self.machines.limits()
-        if limits != self._limits:
-            self._limits = limits
-            self.demands.forget()
-            for device, limit in limits.items():
-                self.planner.limit(device, limit)
-            for backend in self.backends.values():  # it reads its lists by what there is
-                backend.reach("", self.machines.of_node(backend.node))
+    async def _looked(self) -> None:
+        """A look at the devices: what there is, what is ours of it, and what others use.
+
+        Of the devices the newest figures count, also those that came while processes were asked.
+        """
+        self._limit()
         pids = {
             ref: pids
             for ref in self.planner.resident()
@@ -205,11 +209,24 @@ class Engine:
                 snapshot.used_bytes,
                 {ref: one.used[device] for ref, one in measured.items() if device in one.used},
             )
-            for device, snapshot in latest.items()
+            for device, snapshot in self.machines.monitor.latest.items()
         }
         self.scheduler.observe(readings)
         for ref, one in measured.items():
             self._grown(ref, one.share)
+
+    def _limit(self) -> None:
+        """Hand on what may be taken of each device, where that is another than before."""
+        limits = self.machines.limits()
+        if limits == self._limits:
+            return
+        gone = dict.fromkeys(self._limits.keys() - limits.keys())
+        self._limits = limits
+        self.demands.forget()
+        for device, limit in {**limits, **gone}.items():
+            self.planner.limit(device, limit)
+        for backend in self.backends.values():  # it reads its lists by what there is
+            backend.reach("", self.machines.of_node(backend.node))
 
     def _grown(self, ref: ModelRef, share: Mapping[str, int]) -> None:
         """What a model has grown to since it was loaded is what it will hold the next time.

@@ -132,6 +132,9 @@ class LlamaCppBackend:
             return None
         return layouts.weighed(size, meta, known.flags, seen, cards=self._cards)
 
+    def context_for(self, name: str, context: int) -> int:
+        return 0
+
     def context_need(self, request: ChatRequest, model: Model) -> int:
         return 0
 

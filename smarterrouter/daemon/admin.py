@@ -22,9 +22,16 @@ from smarterrouter.daemon.reply import Reply
 from smarterrouter.domain.chat import Message, asking
 from smarterrouter.domain.ids import new_id
 from smarterrouter.domain.models import ModelRef
-from smarterrouter.errors import BadRequest, Conflict, SmarterRouterError, Unavailable
+from smarterrouter.errors import (
+    BadRequest,
+    Conflict,
+    ModelNotFound,
+    SmarterRouterError,
+    Unavailable,
+)
 
 VERBS = ("load", "unload", "pin", "unpin")
+LETTING_GO = ("unload", "unpin")
 
 
 def admin_routes(engine: Engine, events: Events) -> list[Any]:
@@ -120,7 +127,7 @@ def _model_route(engine: Engine) -> Any:
 
 def _meant(engine: Engine, name: str, verb: str) -> ModelRef:
     """Which home is meant. Raises ``ModelNotFound``, or ``Conflict`` where we manage nothing."""
-    homes = [home.ref for home in engine.catalogue.homes(name)]
+    homes = _homes(engine, name, verb)
     seats = {ref: engine.planner.seat(ref) for ref in homes}
     ours = [ref for ref in homes if seats[ref].counted]
     if not ours:
@@ -131,6 +138,21 @@ def _meant(engine: Engine, name: str, verb: str) -> ModelRef:
     wanted = [ref for ref in ours if seats[ref].pinned] if verb == "unpin" else []
     wanted += [ref for ref in ours if not seats[ref].away]
     return [*wanted, *ours][0]
+
+
+def _homes(engine: Engine, name: str, verb: str) -> list[ModelRef]:
+    """Of that name; one that nobody lists any more can still be let go."""
+    try:
+        return [home.ref for home in engine.catalogue.homes(name)]
+    except (ModelNotFound, Unavailable):
+        left = [
+            ref
+            for ref, seat in engine.planner.seats.items()
+            if name in (str(ref), ref.name) and (seat.pinned or not seat.away)
+        ]
+        if verb not in LETTING_GO or not left:
+            raise
+        return left
 
 
 async def _done(engine: Engine, ref: ModelRef, verb: str) -> None:

@@ -69,6 +69,10 @@ class Backend(Protocol):
         ``None`` where too little is known of it to estimate its size.
         """
 
+    def context_for(self, name: str, context: int) -> int:
+        """The tokens of context that a load for a request of ``context`` tokens would choose now;
+        0 where loading cannot choose. Cheap: demands are kept by it."""
+
     def context_need(self, request: ChatRequest, model: Model) -> int:
         """Tokens of context that the request needs, where loading can choose; else 0."""
 

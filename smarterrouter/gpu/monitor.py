@@ -58,6 +58,7 @@ class Monitor:
         self._watchers: list[Callable[[Sample], None]] = []
         self._dark: set[str] = set()
         self._pass: asyncio.Task[Sample] | None = None
+        self._begun = False
         self._busy = 0
         self._woken = asyncio.Event()
 
@@ -90,8 +91,14 @@ class Monitor:
                 await asyncio.wait_for(self._woken.wait(), pause)
 
     async def sample(self) -> Sample:
-        """Look at all devices. Whoever comes while that is under way gets the same answer."""
+        """Look at all devices from now on: a look that began before may miss what has changed.
+
+        All who come while a look is under way share the one after it.
+        """
+        while self._begun and self._pass and not self._pass.done():
+            await asyncio.wait({self._pass})
         if self._pass is None or self._pass.done():
+            self._begun = False
             self._pass = asyncio.create_task(self._look())
         return await asyncio.shield(self._pass)
 
@@ -121,6 +128,7 @@ class Monitor:
         return row[-1]
 
     async def _look(self) -> Sample:
+        self._begun = True
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
                 group.create_task(source.ask())

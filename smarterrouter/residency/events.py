@@ -50,12 +50,16 @@ class Limits:
 
 
 class Held(Struct, frozen=True):
-    """What a loaded model was seen to hold. ``share`` is empty where nobody counts devices."""
+    """What a loaded model was seen to hold. ``share`` is empty where nobody counts devices.
+
+    Not ``certain`` is what its devices held more than before: others may have had a part in that.
+    """
 
     share: Share
     source: str
     context: int | None = None
     reported: int | None = None
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,10 +61,12 @@ NOTHING: Used = {}
 
 @dataclass(slots=True)
 class _Round:
-    """One pass: what it decided, which devices are spoken for, and who gets no new use."""
+    """One pass: what it decided, which devices are spoken for, who gets no new use, and whose turn
+    to be brought in has been."""
 
     effects: list[Effect] = field(default_factory=list)
     claimed: set[str] = field(default_factory=set)
+    earlier: set[ModelRef] = field(default_factory=set)
     barred: set[ModelRef] = field(default_factory=set)
     impatient: list[ModelRef] = field(default_factory=list)
 
@@ -235,7 +237,7 @@ class Planner:
             unplaced = held.share and not self.ledger.share_of(model)  # its devices came later
             if unplaced or held.reported != seat.reported:
                 self._settle(model, seat, held)
-                return self._plan(now)
+                return self._plan(now) + self._shed(now)
         if not loaded and not seat.leases:
             return self._seen_away(model, seat, now)
         return self._plan(now)
@@ -269,7 +271,7 @@ class Planner:
         if not (seat.away or seat.ready):  # on its way: what it is now counted as, it stays
             return seat
         seat.counted = self._demand(model, 0) is not None
-        if not seat.counted and not seat.ready:
+        if not seat.counted:
             seat.state = Residency.READY
             self._forget(model, seat)
         return seat
@@ -393,6 +395,7 @@ class Planner:
             for model in dict.fromkeys([*self._made_way, *turn.impatient, *self.line.models]):
                 if self._cold(model):
                     self._bring_in(model, turn, idle, now)
+                    turn.earlier.add(model)
         return turn.effects
 
     def _refuse_hopeless(self, model: ModelRef, turn: _Round, now: float) -> None:
@@ -450,7 +453,9 @@ class Planner:
     def _bring_in(self, model: ModelRef, turn: _Round, idle: list[Resident], now: float) -> None:
         """Rule 4, for one model."""
         demand = self._wanted(model)
-        way = self._rooms.way(model, demand, idle, turn.claimed)
+        stay = turn.earlier - turn.barred
+        may_go = [one for one in idle if one.ref not in stay] if stay else idle
+        way = self._rooms.way(model, demand, may_go, turn.claimed)
         if way is None:
             turn.claimed |= set(self._bars[model].share) if model in self._bars else set()
         elif way.going or way.waits:
@@ -466,9 +471,10 @@ class Planner:
             idle[:] = [one for one in idle if one.ref != model]  # it was there, or in doubt
 
     def _idle(self, turn: _Round, now: float) -> list[Resident]:
-        """Who may go in this round: nobody that others wait for, or will ask for in a moment,
-        unless it is barred."""
-        stay = frozenset(self.line.models) - turn.barred
+        """Who may go in this round: nobody that can serve those who wait for it, or that will be
+        asked for in a moment, unless it is barred. One that is to be loaded anew may go for those
+        whose turn is before its own."""
+        stay = {model for model in self.line.models if not self._cold(model)} - turn.barred
         return [
             one
             for one in self._rooms.idle(now)

@@ -2,6 +2,8 @@
 
 The ways in, best first:
 
+0. While something else is loading there, a backend that chooses among cards itself would see
+   other room than we do: it is asked afterwards.
 1. It fits now, on one device or split over several.
 2. It will fit when the unloads under way are done.
 3. It fits when enough idle models go: all of them together, those that cost least. One device
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 from msgspec.structs import replace
 
-from smarterrouter.domain.models import ModelRef
+from smarterrouter.domain.models import ModelRef, Placing
 from smarterrouter.residency.demand import Demand
 from smarterrouter.residency.eviction import Resident, Strategy, chosen, price, regret_s, victims
 from smarterrouter.residency.ledger import GONE, Share, VramLedger
@@ -71,6 +73,8 @@ class Rooms:
             return Way({})
         demand = self._modest(model, demand)
         own = self._ledger.share_of(model)
+        if self._unforeseeable(model, demand):
+            return Way(dict.fromkeys(demand.devices, 0), waits=True)
         free = {d: self._ledger.free(d) + own.get(d, 0) for d in demand.devices if d not in closed}
         if (share := placed(demand, free)) is not None:  # 1
             return Way(share)
@@ -197,6 +201,17 @@ class Rooms:
         if going:
             way = Way(share, tuple([one.ref for one in going]))
             ways.append((price(going, self._rules.strategy), way))
+
+    def _unforeseeable(self, model: ModelRef, demand: Demand) -> bool:
+        """Whether its backend would choose a card by what is not there yet (0)."""
+        if demand.placing is not Placing.ROOMIEST or len(demand.devices) < 2:
+            return False
+        return any(
+            seat.state is Residency.LOADING
+            and ref != model
+            and not self._ledger.share_of(ref).keys().isdisjoint(demand.devices)
+            for ref, seat in self._seats.items()
+        )
 
     def _coming(self) -> dict[str, int]:
         """Bytes that unloads under way will free, by device."""

@@ -125,6 +125,7 @@ class Scheduler:
         self._moving: set[ModelRef] = set()
         self._moves = 0
         self._leaving: dict[ModelRef, asyncio.Event] = {}
+        self._died: dict[ModelRef, str] = {}  # while they were loading
         self._watchers: set[Callable[[], None]] = set()
         self._closing = False
 
@@ -232,7 +233,10 @@ class Scheduler:
     def lost(self, model: ModelRef, reason: str) -> None:
         """A backend noticed that a model went away by itself."""
         if not self._closing:
-            if self.planner.seat(model).ready:
+            seat = self.planner.seat(model)
+            if seat.state is Residency.LOADING:
+                self._died[model] = reason
+            if seat.ready:
                 log.warning("%s is gone: %s", model, reason)
                 self.history.add(Kind.LOST, model, reason.rstrip("."))
             self._carry_out(self.planner.lost(model, self._clock.now()))
@@ -318,26 +322,50 @@ class Scheduler:
     async def _load(self, model: ModelRef, placement: Placement, why: str) -> None:
         began = self._clock.now()
         log.info("loading %s: %s", model, why)
-        source = self.planner.planned_source(model, placement.context)
-        before: Used = {}
+        before: dict[str, int | None] = {}
         try:
             with self._on_the_move(model) as moves:
-                before = await self._devices.used(self.planner.to_watch(model, placement))
-                footprint = await self._backends[model.backend].load(model.name, placement)
-                if footprint is not None and footprint.spilled_bytes:
-                    await self._refuse_spilled(model, placement, footprint, before)
-                own = await self._own(model, placement.share)
-        except Exception as error:
-            self._load_failed(model, error, began, await self._used_now(before))
+                held = await self._brought_in(model, placement, before)
+        except (Exception, asyncio.CancelledError) as error:
+            if not self._closing:
+                used = await self._used_now(before)
+                self._load_failed(model, error, began, used)
             return
         now = self._clock.now()
-        held = at_once(placement.share, source, footprint, own)
-        self._learn(model, placement.context, held)
         log.info("loaded %s in %.1f s", model, now - began)
         self.history.add(Kind.LOAD, model, why, seconds=now - began, held=sum(held.share.values()))
         self._carry_out(self.planner.loaded(model, held, now))
         if held.source != "measured" and moves is not None:
             await self._correct(model, placement, held, before, moves)
+
+    async def _brought_in(
+        self, model: ModelRef, placement: Placement, before: dict[str, int | None]
+    ) -> Held:
+        """Have the backend load it: what it was seen to hold. ``before`` is filled in with what
+        the devices held until then."""
+        self._died.pop(model, None)
+        before |= await self._devices.used(self.planner.to_watch(model, placement))
+        footprint = await self._backends[model.backend].load(model.name, placement)
+        if footprint is not None and footprint.spilled_bytes:
+            await self._refuse_spilled(model, placement, footprint, before)
+        held = await self._weighed(model, placement, footprint)
+        if reason := self._died.pop(model, None):
+            raise BackendError(f"{model.name} stopped as soon as it had loaded: {reason}")
+        return held
+
+    async def _weighed(
+        self, model: ModelRef, placement: Placement, footprint: Footprint | None
+    ) -> Held:
+        """What a model that has been loaded holds. It is loaded, even if that cannot be seen."""
+        try:
+            source = self.planner.planned_source(model, placement.context)
+            own = await self._own(model, placement.share)
+            held = at_once(placement.share, source, footprint, own)
+            self._learn(model, placement.context, held)
+        except Exception:
+            log.exception("what %s holds cannot be seen", model)
+            return Held(placement.share, "unknown")
+        return held
 
     @contextmanager
     def _on_the_move(self, model: ModelRef) -> Iterator[int | None]:
@@ -355,14 +383,14 @@ class Scheduler:
         pids = self._backends[model.backend].processes(model.name)
         return await self._devices.of_processes(pids, share) if pids and share else {}
 
-    def _load_failed(self, model: ModelRef, error: Exception, began: float, used: Used) -> None:
+    def _load_failed(self, model: ModelRef, error: BaseException, began: float, used: Used) -> None:
         now = self._clock.now()
         if isinstance(error, SmarterRouterError):
             log.warning("loading %s failed: %s", model, error.message)
             told = BackendError(error.message) if isinstance(error, BadRequest) else error
         else:
             log.error("loading %s failed", model, exc_info=error)
-            told = BackendError(f"{model.name} failed to load: {error}")
+            told = BackendError(f"{model.name} failed to load: {str(error) or type(error).__name__}")
         self.history.add(Kind.LOAD_FAILED, model, told.message.rstrip("."), seconds=now - began)
         self._carry_out(self.planner.load_failed(model, told, now, used))
 
@@ -389,11 +417,16 @@ class Scheduler:
         """See how much more the devices hold now, if nothing else has come or gone since."""
         if not before or self._moves != moves:
             return
-        after = await self._devices.settled(before)
+        try:
+            after = await self._devices.settled(before)
+        except Exception:
+            log.exception("what %s holds cannot be seen", model)
+            return
         share = difference(before, after, sum(held.share.values()))
         if share is None or self._moves != moves or not self.planner.seat(model).ready:
             return
-        self._learn(model, placement.context, Held(share, "measured", held.context))
+        seen = Held(share, "measured", held.context, certain=False)
+        self._learn(model, placement.context, seen)
         self._carry_out(self.planner.holds(model, share, self._clock.now(), "measured"))
 
     async def _unload(self, model: ModelRef, why: str) -> None:
@@ -404,7 +437,7 @@ class Scheduler:
                 before = await self._devices.used(share)
                 await self._backends[model.backend].unload(model.name)
                 used = await self._seen_free(share, before)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             said = error.message if isinstance(error, SmarterRouterError) else repr(error)
             log.error("unloading %s failed: %s", model, said)
             self.history.add(Kind.UNLOAD_FAILED, model, f"{why}; {said.rstrip('.')}")

@@ -483,6 +483,26 @@ async def test_a_model_that_was_there_before_its_devices_were_told_is_counted_on
     assert lies(told, "a") == {CARD: 8 * GIB}
 
 
+async def test_a_stated_card_counts_no_more_once_the_real_one_is_seen(tmp_path: Path) -> None:
+    total = 24 * GIB
+    models = (of_size("a", 8 * GIB), of_size("b", 18 * GIB))
+    async with Ollama(*models, vram_total=total) as ollama, an_exporter(ollama, total) as exporter:
+        await exporter.stop()
+        async with running(
+            backend=[{"name": "far", "kind": "ollama", "url": ollama.url, "node": "desk"}],
+            node=[{"name": "desk", "metrics_url": exporter.url, "vram_total_gb": 64}],
+            vram=looking(tmp_path),
+        ) as daemon:
+            async with daemon.client() as client:
+                stated = (await report(client))["budget_bytes"]
+                await exporter.start()
+                listed = lambda told: CARD in [one["id"] for one in told["devices"]]  # noqa: E731
+                told = await once(client, listed)
+    assert device(told, "desk/stated")["budget_bytes"] == 0
+    assert device(told, CARD)["budget_bytes"] == int(0.9 * 64e9)
+    assert told["budget_bytes"] == stated, "one card is not counted twice"
+
+
 async def test_what_lay_in_ram_before_the_daemon_came_is_not_counted_on_the_card(
     tmp_path: Path,
 ) -> None:

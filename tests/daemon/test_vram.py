@@ -209,6 +209,17 @@ async def test_a_pinned_model_stays_until_it_is_unpinned(folder: Path) -> None:
     assert gone["state"] == "unloaded"
 
 
+async def test_a_pinned_model_whose_file_has_gone_can_be_let_go(folder: Path) -> None:
+    async with daemon_over(folder) as house:
+        await house.post("tiny-5m", "pin")
+        (folder / "tiny-5m.gguf").unlink()
+        await house.daemon.engine.catalogue.refresh()
+        answers = [await house.post("ours/tiny-5m", verb) for verb in ("load", "unpin", "unload")]
+    assert [one.status_code for one in answers] == [404, 200, 200]
+    assert answers[1].json()["pinned"] is False
+    assert answers[2].json()["state"] == "unloaded"
+
+
 async def test_a_load_that_can_never_fit_is_refused_with_the_sizes(folder: Path) -> None:
     async with daemon_over(folder, vram={"max_total_gb": 0.02}) as house:
         status, code, message = told(await house.post("tiny-20m", "load"))

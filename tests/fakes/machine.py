@@ -332,6 +332,9 @@ class UnrulyBackend:
     def layout(self, name: str, context: int = 0) -> Layout | None:
         return None
 
+    def context_for(self, name: str, context: int) -> int:
+        return 0
+
     def context_need(self, request: ChatRequest, model: Model) -> int:
         return 0
 

@@ -214,6 +214,22 @@ async def test_samples_at_the_same_time_are_one() -> None:
     assert cards.asked == 2
 
 
+async def test_a_look_that_had_begun_before_is_no_answer(stuck: Cards) -> None:
+    watched = monitor(stuck)
+    await watched.sample()
+    stuck.open.clear()
+    early = asyncio.create_task(watched.sample())
+    await until(lambda: stuck.asked == 2)
+    late = [asyncio.create_task(watched.sample()) for _ in range(3)]
+    await asyncio.sleep(0.02)
+    stuck.open.set()
+    assert used(await early) == {"a0": 1}
+    samples = await asyncio.gather(*late)
+    assert all(sample is samples[0] for sample in samples)
+    assert samples[0] is not await early
+    assert stuck.asked == 3
+
+
 async def test_whoever_gives_up_takes_the_sample_from_nobody(stuck: Cards) -> None:
     watched = monitor(stuck)
     stuck.open.clear()

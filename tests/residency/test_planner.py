@@ -170,6 +170,34 @@ def test_a_model_that_others_wait_for_does_not_make_room() -> None:
     assert plan.state(ref("a")) is Residency.UNLOADING
 
 
+def test_two_idle_models_that_both_need_a_longer_context_do_not_block_each_other() -> None:
+    plan = planner_of({"a": by_context(4, 1), "b": by_context(4, 1)})
+    for name in ("a", "b"):
+        plan.request(ticket(name))
+        plan.loaded(ref(name), held(4, context=1000), 0.0)
+        plan.release(ref(name), 0.0)
+    first, second = ticket("a", 1.0, context=5000), ticket("b", 1.0, context=5000)
+    assert unloads(plan.request(first)) == ["b"]
+    assert plan.request(second) == []
+    assert loads(plan.unloaded(ref("b"), 2.0)) == ["a"]
+
+
+def test_two_that_came_at_the_same_time_are_served_in_turn_though_each_is_in_the_others_way() -> (
+    None
+):
+    plan = planner_of({"a": by_context(4, 1), "b": by_context(4, 1), "c": 1.5})
+    for name in ("a", "b", "c"):
+        plan.request(ticket(name))
+        plan.loaded(ref(name), held(1.5 if name == "c" else 4, context=1000), 0.0)
+    first, second = ticket("a", 1.0, context=5000), ticket("b", 1.0, context=5000)
+    assert plan.request(first) == plan.request(second) == []
+    plan.release(ref("b"), 2.0)
+    assert plan.state(ref("b")) is Residency.READY, (
+        "b alone is not enough room for a, which is used"
+    )
+    assert unloads(plan.release(ref("a"), 3.0)) == ["b"]
+
+
 def test_nothing_is_evicted_when_the_idle_ones_do_not_suffice() -> None:
     plan = planner()
     load(plan, "a")
@@ -648,6 +676,24 @@ def test_what_a_backend_lists_as_loaded_is_ready_and_what_it_no_longer_lists_is_
     assert plan.state(ref("a")) is Residency.READY, "the listing is older than what is known"
     plan.seen(ref("a"), loaded=False, since=4.0, now=5.0)
     assert plan.state(ref("a")) is Residency.UNLOADED
+
+
+def test_what_others_load_beyond_the_budget_is_made_up_for() -> None:
+    plan = planner()
+    idle(plan, "a", "b", now=0.5)
+    assert unloads(plan.seen(ref("c"), True, since=2.0, now=3.0, held=held(6))) == ["a"]
+    assert plan.state(ref("c")) is Residency.READY
+
+
+def test_a_ready_model_that_nobody_counts_any_more_holds_nothing() -> None:
+    takes: dict[str, Takes] = {"a": 6.0, "b": 6.0}
+    plan = planner_of(takes)
+    idle(plan, "a")
+    takes["a"] = None
+    plan.refresh(ref("a"))
+    assert plan.ledger.own("gpu0") == 0
+    assert plan.state(ref("a")) is Residency.READY
+    assert loads(plan.request(ticket("b", 1.0))) == ["b"]
 
 
 def test_an_adopted_model_serves_who_waited_for_it() -> None:

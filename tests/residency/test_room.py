@@ -89,6 +89,16 @@ def test_of_the_cards_that_hold_it_the_one_is_taken_that_is_left_with_least() ->
     assert house.way(8, placing=Placing.ROOMIEST) == ({"gpu0": 8}, [], False)
 
 
+def test_who_chooses_among_cards_by_itself_waits_for_a_load_that_it_cannot_see_yet() -> None:
+    house = House({"gpu0": 24, "gpu1": 16})
+    house.put("coming", Residency.LOADING, gpu0=20)
+    assert house.way(8, placing=Placing.ROOMIEST) == ({"gpu0": 0, "gpu1": 0}, [], True)
+    assert house.way(8) == ({"gpu1": 8}, [], False)
+    assert house.way(4, placing=Placing.ROOMIEST, devices=ONE) == ({"gpu0": 4}, [], False)
+    house.put("coming", Residency.READY, gpu0=20)
+    assert house.way(8, placing=Placing.ROOMIEST) == ({"gpu1": 8}, [], False)
+
+
 def test_what_fits_on_no_card_alone_is_split_in_proportion_to_their_room() -> None:
     house = House({"gpu0": 20, "gpu1": 10})
     assert house.way(24) == ({"gpu0": 16, "gpu1": 8}, [], False)

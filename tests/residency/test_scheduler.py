@@ -438,6 +438,54 @@ async def test_a_device_that_tells_nothing_is_not_waited_for() -> None:
         assert now() - began == pytest.approx(0.5, abs=0.1)
 
 
+# what goes wrong beside a load
+
+
+@virtual
+async def test_a_model_that_dies_as_it_is_weighed_has_failed_to_load() -> None:
+    backend, dials = SlowBackend(), Dials({"gpu0": 0})
+    backend.pids = {"a": 7}
+    backend.when_loaded = backend.lose
+    async with scheduled(backend, planner(SIZES), dials) as scheduler:
+        with pytest.raises(BackendError, match="a stopped as soon as it had loaded: it crashed"):
+            await use(scheduler, "a")
+        assert states(scheduler) == {}
+        assert scheduler.planner.ledger.own("gpu0") == 0
+        backend.when_loaded = lambda name: None
+        await passed(10)
+        await use(scheduler, "a")
+        assert states(scheduler) == {"a": Residency.READY}
+
+
+@virtual
+async def test_a_load_whose_figures_cannot_be_seen_or_kept_is_a_load() -> None:
+    def learn(model: ModelRef, context: int, held: Held) -> None:
+        raise OSError("disk full")
+
+    async with scheduled(SlowBackend(), planner(SIZES), learn=learn) as scheduler:
+        await use(scheduler, "a")
+        assert states(scheduler) == {"a": Residency.READY}
+        assert scheduler.planner.ledger.share_of(A) == share(6)
+
+
+@virtual
+async def test_a_backend_that_is_cancelled_within_a_load_has_failed() -> None:
+    backend = SlowBackend()
+
+    def cancelled(name: str) -> None:
+        raise asyncio.CancelledError
+
+    backend.when_loaded = backend.when_unloaded = cancelled
+    async with scheduled(backend, planner(SIZES)) as scheduler:
+        with pytest.raises(BackendError, match="a failed to load: CancelledError"):
+            await use(scheduler, "a")
+        assert states(scheduler) == {}
+        backend.when_loaded = lambda name: None
+        await use(scheduler, "b")
+        with pytest.raises(BackendError, match="could not be unloaded"):
+            await scheduler.unload(B)
+
+
 # time
 
 

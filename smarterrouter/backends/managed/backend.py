@@ -134,6 +134,9 @@ class ManagedBackend:
         layout = made.layout(cards=bool(self._cards)) if made else None
         return replace(layout, wheel=self._server is None) if layout else None
 
+    def context_for(self, name: str, context: int) -> int:
+        return 0
+
     def context_need(self, request: ChatRequest, model: Model) -> int:
         return 0
 

@@ -132,9 +132,14 @@ class OllamaBackend:
         known = self._shapes.get(model.digest or name) if model else None
         if model is None or known is None:
             return None
-        length = num_ctx(Need(wished=context), self._window(model))
+        length = self.context_for(name, context)
         chats = Capability.CHAT in model.capabilities
         return shape.layout(known, length, model.slots or 1, self._options.cache_type, chats=chats)
+
+    def context_for(self, name: str, context: int) -> int:
+        """A context that is resident and suffices is kept."""
+        model = self._models.get(name)
+        return num_ctx(Need(wished=context), self._window(model)) if model else 0
 
     def context_need(self, request: ChatRequest, model: Model) -> int:
         """The least context under which ``stream`` will not reload the model.
@@ -157,7 +162,7 @@ class OllamaBackend:
         """
         model = await self._known(name)
         await self._running()
-        length = num_ctx(Need(wished=placement.context), self._window(model))
+        length = self.context_for(name, placement.context)
         path = "/api/generate" if Capability.CHAT in model.capabilities else "/api/embed"
         with self._using(name, length):
             await self._tell(name, path, keep_alive=asking.FOREVER, options={"num_ctx": length})
