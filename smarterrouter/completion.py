@@ -12,10 +12,11 @@ The only way an answer is made, streaming or not. It knows the wings and none of
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from msgspec import Struct
@@ -24,8 +25,8 @@ from msgspec.structs import replace
 from smarterrouter.backends.catalogue import Catalogue
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.decision import Candidate, PromptFeatures, RouteDecision
-from smarterrouter.domain.models import Model
-from smarterrouter.domain.ports import Backend, Blocks, Leases
+from smarterrouter.domain.models import Capability, Model, ModelProfile
+from smarterrouter.domain.ports import Backend, Blocks, Clock, Leases
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -39,6 +40,7 @@ from smarterrouter.errors import (
 )
 from smarterrouter.routing.decision import TOO_LONG, Contender, Policy, route
 from smarterrouter.routing.features import features
+from smarterrouter.routing.quality import ProfiledQuality
 from smarterrouter.routing.seconds import Standing
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,44 @@ class Answer(Struct, frozen=True):
     blocks: Blocks
 
 
+class Known(Struct, frozen=True):
+    """What profiling has found out: scores, figures by a model's id, and what each can do."""
+
+    quality: ProfiledQuality | None = None
+    profiles: Mapping[str, ModelProfile] = {}
+    abilities: Mapping[str, Mapping[Capability, bool]] = {}
+
+
+class Traffic:
+    """How many requests are being answered, and since when nobody has wanted anything.
+
+    All of ``arrived`` are called when one comes.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.under_way = 0
+        self.arrived: set[Callable[[], None]] = set()
+        self._clock = clock
+        self._last = clock.now()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Entered for the length of a request."""
+        self.under_way += 1
+        for told in tuple(self.arrived):
+            told()
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            self._last = self._clock.now()
+
+    @property
+    def idle_s(self) -> float:
+        """How long nobody has wanted anything."""
+        return 0.0 if self.under_way else self._clock.now() - self._last
+
+
 @dataclass(slots=True)
 class Walk:
     """How far one request has come; whoever keeps its client company may read along.
@@ -86,6 +126,8 @@ class Walk:
 class Completions:
     """Everything that answers requests, put together by ``assembly``.
 
+    ``known`` is what profiling has found out so far.
+
     ``virtual`` are the names that stand for 'whichever is best', each with its own quality
     preference; ``policy`` is for requests that name a real model.
     """
@@ -97,10 +139,13 @@ class Completions:
         standing: StandingOf,
         policy: Policy,
         virtual: Mapping[str, float],
+        traffic: Traffic,
     ) -> None:
         self.catalogue = catalogue
         self.virtual = virtual
         self.decisions: deque[RouteDecision] = deque(maxlen=DECISIONS_KEPT)
+        self.known = Known()
+        self.traffic = traffic
         self._leases = leases
         self._standing = standing
         self._policy = policy
@@ -111,9 +156,16 @@ class Completions:
         preference = self.virtual.get(request.model)
         if preference is None:
             return self._by_name(request.model, seen)
-        policy = Policy(preference, self._policy.quality)
-        contenders = [Contender(model, self._standing(model)) for model in self.catalogue.models]
+        policy = Policy(preference, self.known.quality)
+        contenders = [self._contender(model) for model in self.catalogue.models]
         return route(seen, contenders, policy, request.model)
+
+    def _contender(self, model: Model) -> Contender:
+        """A model with what was measured of it; what it was seen to do is no longer uncertain."""
+        profile, abilities = self.known.profiles.get(model.id), self.known.abilities.get(model.id)
+        if abilities and model.uncertain:
+            model = _certain(model, abilities)
+        return Contender(model, self._standing(model), profile)
 
     @asynccontextmanager
     async def complete(self, request: ChatRequest, walk: Walk) -> AsyncIterator[Answer]:
@@ -123,6 +175,14 @@ class Completions:
         """
         decision = walk.decision = self.decide(request)
         self.decisions.append(decision)
+        with self.traffic.one():
+            async with self._walked(request, walk, decision) as answer:
+                yield answer
+
+    @asynccontextmanager
+    async def _walked(
+        self, request: ChatRequest, walk: Walk, decision: RouteDecision
+    ) -> AsyncIterator[Answer]:
         request = replace(request, prompt_tokens=decision.features.prompt_tokens)
         for candidate in decision.candidates:
             walk.trying, walk.leased, answered = candidate, False, False
@@ -181,8 +241,9 @@ class Completions:
         That it does not fit is for residency to say, with its own status.
         """
         homes = self.catalogue.homes(name)
-        named = [Contender(model, replace(self._standing(model), obstacle=None)) for model in homes]
-        decision = route(seen, named, self._policy)
+        contenders = [self._contender(model) for model in homes]
+        named = [replace(c, standing=replace(c.standing, obstacle=None)) for c in contenders]
+        decision = route(seen, named, Policy(self._policy.quality_preference, self.known.quality))
         if decision.candidates:
             return decision
         reason = decision.rejected[0].reason
@@ -206,6 +267,15 @@ class Completions:
         problems = " ".join(self.catalogue.problems.values())
         advice = problems or "Add a GGUF file to the models folder, or a backend."
         return f"There is no model to answer. {advice}"
+
+
+def _certain(model: Model, abilities: Mapping[Capability, bool]) -> Model:
+    able = {one for one in model.uncertain if abilities.get(one)}
+    return dataclasses.replace(
+        model,
+        capabilities=model.capabilities | able,
+        uncertain=model.uncertain - abilities.keys(),
+    )
 
 
 def _last_word(failures: Sequence[tuple[Candidate, SmarterRouterError]]) -> SmarterRouterError:

@@ -11,9 +11,10 @@ from contextlib import AsyncExitStack
 
 from smarterrouter.assembly.backends import build_backends
 from smarterrouter.assembly.demands import Demands
+from smarterrouter.assembly.known import findings, known
 from smarterrouter.assembly.machines import Machines
 from smarterrouter.backends.catalogue import Catalogue
-from smarterrouter.completion import Completions
+from smarterrouter.completion import Completions, Traffic
 from smarterrouter.config import Settings
 from smarterrouter.domain.chat import Message
 from smarterrouter.domain.decision import RouteDecision
@@ -36,6 +37,7 @@ from smarterrouter.routing.seconds import Standing, load_seconds
 from smarterrouter.store.database import bring_up_to_date, default_path
 from smarterrouter.store.decisions import Record
 from smarterrouter.store.footprints import FootprintRecord
+from smarterrouter.store.profiles import Profiles
 from smarterrouter.store.queries import Queries
 from smarterrouter.store.writer import Writer
 
@@ -76,14 +78,15 @@ class Engine:
         self.scheduler = Scheduler(
             self.planner, self.backends, clock, self.machines, self.demands.learn
         )
-        self._clock = clock
+        self.clock = clock
         policy = Policy(settings.quality_preference)
         self.completions = Completions(
-            self.catalogue, self.scheduler, self._standing, policy, virtual
+            self.catalogue, self.scheduler, self._standing, policy, virtual, Traffic(clock)
         )
         self.database = settings.database or default_path()
         self.writer = Writer(self.database)
         self.queries = Queries(self.database)
+        self.notes = Profiles(self.database, self.writer)
         self._open = AsyncExitStack()
         self._limits: dict[str, DeviceLimit | None] = {}
         self._wanted = set(settings.preloaded_models)
@@ -141,7 +144,7 @@ class Engine:
         self.writer.submit(FootprintRecord(name, count, source))
 
     async def _remember(self) -> None:
-        """What was learned of footprints before the last restart."""
+        """What was learned before the last restart: footprints, and what profiling found out."""
         try:
             await asyncio.to_thread(bring_up_to_date, self.database)
             kept = await asyncio.to_thread(self.queries.footprints)
@@ -149,6 +152,14 @@ class Engine:
             log.warning("footprints of earlier runs are not known: %s", error)
         else:
             self.demands.known |= {one.name: (one.bytes, one.source) for one in kept}
+        await self.learn()
+
+    async def learn(self) -> None:
+        """From now on, route by all that profiling has found out."""
+        try:
+            self.completions.known = known(await asyncio.to_thread(findings, self.notes))
+        except SmarterRouterError as error:
+            log.warning("what profiling has found out is not known: %s", error.message)
 
     def loaded(self) -> frozenset[str]:
         """The ids of the models that can answer without a load."""
@@ -278,11 +289,11 @@ class Engine:
 
     def _standing(self, model: Model) -> Standing:
         """How the model stands now, for routing and for whoever waits."""
-        ref, now = model.ref, self._clock.now()
+        ref, now = model.ref, self.clock.now()
         seat = self.planner.seat(ref)
         if seat.ready and seat.has_slot and ref not in self.planner.line:
             return RESIDENT
-        usual = load_seconds(model) or 0.0
+        usual = load_seconds(model, self.completions.known.profiles.get(model.id)) or 0.0
         if seat.ready:
             queue, _ = self.planner.expected_wait_s(ref, now, usual)
             return Standing(resident=True, queue_s=queue)

@@ -187,6 +187,9 @@ class LlamaCppBackend:
             await asyncio.sleep(POLL_S)
         self._found[name] = replace(self._known(name), pids=(), held=None)
 
+    async def drop_cache(self, name: str) -> bool:
+        return False
+
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
         target = Target(self._api, model.ref.name, model.id, self.name, self._headers)

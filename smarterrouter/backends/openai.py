@@ -81,6 +81,9 @@ class OpenAIBackend:
     async def unload(self, name: str) -> None:
         return None
 
+    async def drop_cache(self, name: str) -> bool:
+        return False
+
     def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
         target = Target(self.url, model.ref.name, model.id, self.name, self._headers)
         return self._wire.stream(request, target)

@@ -18,8 +18,10 @@ def ask_daemon(
     url: str | None = None,
     body: Any = None,
     timeout_s: float | None = DAEMON_TIMEOUT_S,
+    method: str | None = None,
 ) -> dict[str, Any] | None:
-    """The daemon's JSON answer to a GET, or a POST of ``body``, which may take ``timeout_s``.
+    """The daemon's JSON answer to a GET, or a POST of ``body``, which may take ``timeout_s``;
+    ``method`` for any other.
 
     ``None`` when none runs at the usual place. ``url`` is what the user gave, with or without
     ``http://`` and ``/v1``. Raises ``Unavailable`` when a daemon was named and does not answer,
@@ -30,7 +32,7 @@ def ask_daemon(
     address = address_of(settings, url)
     try:
         answer = httpx.request(
-            "GET" if body is None else "POST",
+            method or ("GET" if body is None else "POST"),
             f"{address}{path}",
             json=body,
             headers=settings.own_headers,

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from smarterrouter import __version__
 from smarterrouter.cli.doctor import doctor
 from smarterrouter.cli.models import models
+from smarterrouter.cli.profile import profile
 from smarterrouter.cli.route import route
 from smarterrouter.cli.serve import serve
 from smarterrouter.cli.vram import vram
@@ -49,6 +50,7 @@ app.command()(serve)
 app.command()(route)
 app.command()(models)
 app.command()(doctor)
+app.add_typer(profile, name="profile")
 app.add_typer(vram, name="vram")
 
 

@@ -96,6 +96,32 @@ class WaitSettings(Group):
     as_reasoning: bool = Field(False, description="true shows the wait as reasoning text")
 
 
+class ProfileSettings(Group):
+    """When models are profiled by the daemon itself."""
+
+    on_start: bool = Field(
+        True,
+        description="true profiles new models quickly while nobody asks anything, or false",
+    )
+    idle_s: float = Field(
+        60.0, ge=0, description="seconds without a request before the daemon profiles by itself"
+    )
+
+
+class JudgeSettings(Group):
+    """Who compares answers that nobody can check, when models are profiled."""
+
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="the judge's model id, or biggest for the largest one here; unset is no judge",
+    )
+    base_url: Url | None = Field(
+        None, description="the address of an OpenAI-like API that has it; unset is one of ours"
+    )
+    api_key: Key | None = Field(None, description="that API's key")
+
+
 class TableSettings(Group):
     """A table that only the file has: no other version's variables end up in it."""
 

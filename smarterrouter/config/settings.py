@@ -10,9 +10,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from smarterrouter.config.groups import (
     BackendSettings,
+    JudgeSettings,
     ModelSettings,
     NamedModelSettings,
     NodeSettings,
+    ProfileSettings,
     TimeoutSettings,
     VramSettings,
     WaitSettings,
@@ -78,6 +80,8 @@ class Settings(BaseSettings):
     models: dict[str, NamedModelSettings] = Field({}, description="tables by a model's name")
     timeout: TimeoutSettings = TimeoutSettings()
     wait: WaitSettings = WaitSettings()
+    profile: ProfileSettings = ProfileSettings()
+    judge: JudgeSettings = JudgeSettings()
 
     @field_validator("backend", "node")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -15,12 +16,14 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from smarterrouter import __version__
 from smarterrouter.assembly import Engine
+from smarterrouter.assembly.profiler import Profiler
 from smarterrouter.daemon import listing
 from smarterrouter.daemon.admin import admin_routes
 from smarterrouter.daemon.auth import Keys, from_another_site
 from smarterrouter.daemon.company import WaitPolicy
 from smarterrouter.daemon.events import Events, told_to_stop
 from smarterrouter.daemon.openai_routes import ModelRoutes
+from smarterrouter.daemon.profiling import profiling_routes
 from smarterrouter.domain.chat import Endpoint
 from smarterrouter.domain.models import Capability
 from smarterrouter.errors import SmarterRouterError, Unauthorized
@@ -40,11 +43,11 @@ def create_app(engine: Engine) -> ASGIApp:
     admin = settings.admin_api_key
     keys = Keys(settings.keys, admin.get_secret_value() if admin else None)
 
-    events = Events(engine)
+    events, profiler = Events(engine), Profiler(engine)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with engine:
+        async with engine, profiling(engine, profiler):
             with told_to_stop(events.close):
                 yield
             await to_models.finished(FAREWELL_S)
@@ -57,8 +60,9 @@ def create_app(engine: Engine) -> ASGIApp:
 
     rest = Litestar(
         route_handlers=[
-            *_listing_routes(engine),
+            *_listing_routes(engine, profiler),
             *admin_routes(engine, events),
+            *profiling_routes(engine, profiler),
         ],
         lifespan=[lifespan],
         before_request=knock,
@@ -96,13 +100,32 @@ def _model_routes(engine: Engine, keys: Keys) -> ModelRoutes:
     )
 
 
-def _listing_routes(engine: Engine) -> list[Any]:
+@asynccontextmanager
+async def profiling(engine: Engine, profiler: Profiler) -> AsyncIterator[None]:
+    """While inside, new models are profiled when nobody asks anything, if that is wanted."""
+    by_itself = None
+    if engine.settings.profile.on_start:
+        by_itself = asyncio.create_task(profiler.run_by_itself())
+    try:
+        yield
+    finally:
+        if by_itself is not None:
+            by_itself.cancel()
+        await profiler.close()
+
+
+def _listing_routes(engine: Engine, profiler: Profiler) -> list[Any]:
     started = int(time.time())
 
     @get("/health", sync_to_thread=False)
     def health() -> dict[str, object]:
         ready = any(Capability.CHAT in model.capabilities for model in engine.catalogue.models)
-        return {"status": "ok", "ready": ready, "version": __version__}
+        return {
+            "status": "ok",
+            "ready": ready,
+            "version": __version__,
+            "profiling": profiler.now,
+        }
 
     @get("/v1/models", sync_to_thread=False)
     def models() -> dict[str, object]:

@@ -17,12 +17,12 @@ from smarterrouter.completion import Answer, Completions, Walk
 from smarterrouter.daemon.account import Account
 from smarterrouter.daemon.attendance import Attendance
 from smarterrouter.daemon.auth import Keys
-from smarterrouter.daemon.collect import Collector
 from smarterrouter.daemon.company import Company, WaitPolicy
 from smarterrouter.daemon.decode import decode
 from smarterrouter.daemon.reply import Headers, Reply, header, waits
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.domain.collect import Collector
 from smarterrouter.domain.ids import new_id
 from smarterrouter.domain.outcomes import Outcome
 from smarterrouter.errors import (

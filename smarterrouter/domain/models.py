@@ -45,7 +45,8 @@ class Model:
     capabilities that nobody has stated or probed: the model may have them or not.
     ``resident`` says whether it is loaded where its backend can tell, as of its last listing,
     and ``held`` what it holds then. ``slots`` is how many requests it answers at once.
-    ``preload``: its backend is set to load it at start.
+    ``preload``: its backend is set to load it at start. ``fingerprint`` is another one when its
+    file is; unlike a ``digest`` it says nothing about the same weights elsewhere.
     """
 
     ref: ModelRef
@@ -58,6 +59,7 @@ class Model:
     served_context: int | None = None
     architecture: str | None = None
     digest: str | None = None
+    fingerprint: str | None = None
     uncertain: frozenset[Capability] = frozenset()
     resident: bool | None = None
     held: Footprint | None = None

@@ -92,6 +92,10 @@ class Backend(Protocol):
         Raises as ``load`` does when it is not: then nobody knows what it holds.
         """
 
+    async def drop_cache(self, name: str) -> bool:
+        """Have the system forget what it has read of the model's file, so that the next load is
+        one from the disk; false where that cannot be done. The model is not loaded."""
+
     def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
         """Ask for an answer. Entering waits for its first event, so that a refusal is an
         exception here and not a broken stream later; leaving stops the generation.

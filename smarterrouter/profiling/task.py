@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -79,14 +78,6 @@ def bundled() -> tuple[Task, ...]:
         if file.is_file():
             found += read(file.read_bytes(), f"tasks/{group}.toml")
     return tuple(found)
-
-
-def from_file(path: Path) -> tuple[Task, ...]:
-    """The owner's own tasks. Raises ``BadRequest`` naming the file and what is wrong with it."""
-    try:
-        return read(path.read_bytes(), str(path))
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def read(raw: bytes, name: str) -> tuple[Task, ...]:

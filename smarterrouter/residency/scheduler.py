@@ -197,10 +197,14 @@ class Scheduler:
 
     # what people ask for
 
-    async def load(self, model: ModelRef) -> None:
-        """Have the model loaded, and stay. Raises as a lease does."""
-        if not self.planner.seat(model).ready:
-            _, since = await self.admit(model, BY_HAND)
+    async def load(self, model: ModelRef, context: int = 0) -> None:
+        """Have the model loaded, and stay. Raises as a lease does.
+
+        ``context``: with room for so many tokens, where a load can choose.
+        """
+        seat = self.planner.seat(model)
+        if not (seat.ready and seat.suffices(context)):
+            _, since = await self.admit(model, BY_HAND, context)
             self.release(model, since, by_hand=True)
 
     async def unload(self, model: ModelRef) -> None:
@@ -390,7 +394,8 @@ class Scheduler:
             told = BackendError(error.message) if isinstance(error, BadRequest) else error
         else:
             log.error("loading %s failed", model, exc_info=error)
-            told = BackendError(f"{model.name} failed to load: {str(error) or type(error).__name__}")
+            said = str(error) or type(error).__name__
+            told = BackendError(f"{model.name} failed to load: {said}")
         self.history.add(Kind.LOAD_FAILED, model, told.message.rstrip("."), seconds=now - began)
         self._carry_out(self.planner.load_failed(model, told, now, used))
 

@@ -14,30 +14,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.models import Model
+from smarterrouter.domain.quantisation import quantisation_loss
 
 ABILITY_PER_DOUBLING = 0.35
 EASIEST_DEMAND, HARDEST_DEMAND = -4.0, 2.0
 MEDIUM_DIFFICULTY = 0.5
 SHRINKAGE_PROMPTS = 8.0
 UNKNOWN_PARAMETERS = 7e9
-
-QUANTISATION_LOSS: Mapping[str, float] = {
-    "IQ1": 1.2,
-    "TQ1": 1.2,
-    "Q2": 0.6,
-    "IQ2": 0.6,
-    "Q3": 0.25,
-    "IQ3": 0.25,
-    "Q4": 0.08,
-    "IQ4": 0.08,
-    "Q5": 0.03,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +55,11 @@ def _prior(parameters: int | None, quantization: str | None) -> Knowledge:
     return Knowledge(ability, f"not profiled: {size}, {quantization or 'precision unknown'}")
 
 
-def quantisation_loss(quantization: str | None) -> float:
-    """Ability lost to coarse weights; nothing for 6 bits and more, or when unknown."""
-    name = (quantization or "").upper()
-    return next((loss for mark, loss in QUANTISATION_LOSS.items() if name.startswith(mark)), 0.0)
-
-
 class ProfiledQuality:
-    """Group scores from profile evidence, each shrunk toward the model's overall score."""
+    """Group scores from profile evidence, each shrunk toward the model's overall score.
+
+    Judged scores say something of their own group alone: in any pool their mean is a half.
+    """
 
     def __init__(self, evidence: Sequence[tuple[str, Evidence]]) -> None:
         """``evidence`` pairs each prompt's group with its scores."""
@@ -81,7 +67,8 @@ class ProfiledQuality:
         groups: dict[tuple[str, str], list[float]] = defaultdict(list)
         for group, item in evidence:
             for model, score in item.scores.items():
-                totals[model].append(score)
+                if not item.judged:
+                    totals[model].append(score)
                 groups[model, group].append(score)
         self._overall = {model: (sum(s) + 0.5) / (len(s) + 1) for model, s in totals.items()}
         self._groups = {key: (sum(s), len(s)) for key, s in groups.items()}

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from smarterrouter.domain.decision import PromptFeatures
 from smarterrouter.domain.models import Model, ModelProfile
+from smarterrouter.routing.quality import UNKNOWN_PARAMETERS
 
 MEMORY_BYTES_PER_S = 30e9
 DISK_BYTES_PER_S = 1e9
@@ -86,6 +87,14 @@ def expected(
         decode=features.answer_tokens / decode_tps,
         source="measured" if measured else "guessed from size",
     )
+
+
+def guessed_pace(model: Model) -> tuple[float, float, float]:
+    """Seconds to load, and tokens read and written a second, by size alone; for a model of unknown
+    size as if it had 7 billion parameters."""
+    weights = _weight_bytes(model) or UNKNOWN_PARAMETERS * BYTES_PER_PARAMETER
+    decode = MEMORY_BYTES_PER_S / weights
+    return LOAD_BASE_S + weights / DISK_BYTES_PER_S, decode * PREFILL_PER_DECODE, decode
 
 
 def _decode_prior(model: Model) -> float | None:

@@ -92,11 +92,69 @@ def m0004_footprints(db: Database) -> None:
     )
 
 
+def m0005_profiles(db: Database) -> None:
+    """What profiling has found out: answers, figures, models, a judge's verdicts."""
+    db.table("profile_answers").create(
+        {
+            "identity": str,
+            "subject": str,
+            "task": str,
+            "task_id": str,
+            "group": str,
+            "level": str,
+            "prompt": str,
+            "score": float,
+            "how": str,
+            "why": str,
+            "text": str,
+            "prompt_tokens": int,
+            "answer_tokens": int,
+            "seconds": float,
+            "at": float,
+        },
+        pk=("identity", "subject", "task"),
+    )
+    db.table("profile_figures").create(
+        {"identity": str, "step": str, "body": str, "at": float}, pk=("identity", "step")
+    )
+    db.table("profile_models").create(
+        {
+            "identity": str,
+            "model": str,
+            "backend": str,
+            "depth": str,
+            "done": int,
+            "failure": str,
+            "at": float,
+            "size_bytes": int,
+            "parameters": int,
+            "quantization": str,
+            "context_length": int,
+            "capabilities": str,
+        },
+        pk="identity",
+    )
+    db.table("profile_verdicts").create(
+        {
+            "judge": str,
+            "key": str,
+            "task": str,
+            "first": str,
+            "second": str,
+            "verdict": str,
+            "why": str,
+            "at": float,
+        },
+        pk=("judge", "key"),
+    )
+
+
 STEPS: tuple[Step, ...] = (
     m0001_decisions_and_outcomes,
     m0002_answers_have_ids,
     m0003_indexes,
     m0004_footprints,
+    m0005_profiles,
 )
 LATEST = len(STEPS)
 

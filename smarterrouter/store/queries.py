@@ -91,7 +91,7 @@ class Queries:
 
     def decision(self, name: str) -> StoredDecision | None:
         """The decision of that id, or the one behind the request or the answer of that id."""
-        with self._reading() as connection:
+        with reading(self._path) as connection:
             if connection is None:
                 return None
             row = connection.execute(_BY_ANY_ID, {"id": name}).fetchone()
@@ -99,7 +99,7 @@ class Queries:
 
     def decisions(self, limit: int, model: str | None = None) -> tuple[StoredDecision, ...]:
         """The latest first; of one model only those with an outcome of that model."""
-        with self._reading() as connection:
+        with reading(self._path) as connection:
             if connection is None:
                 return ()
             asked = {"limit": max(0, limit), "model": model}
@@ -108,12 +108,12 @@ class Queries:
 
     def footprints(self) -> tuple[footprints.FootprintRecord, ...]:
         """What models were seen to hold, at any time."""
-        with self._reading() as connection:
+        with reading(self._path) as connection:
             return () if connection is None else footprints.read(connection)
 
     def stats(self, since: float = 0.0) -> Stats:
         """What happened to the requests that began at ``since`` or later."""
-        with self._reading() as connection:
+        with reading(self._path) as connection:
             if connection is None:
                 return Stats(since, Figures(), 0, ())
             asked = {"since": since}
@@ -130,21 +130,22 @@ class Queries:
             ]
             return Stats(since, _totals(total), cascades, tuple(models))
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """One state of the database for all of a question; ``None`` when there is none yet."""
-        try:
-            connection = open_to_read(self._path)
-        except FileNotFoundError:
-            yield None
-            return
-        try:
-            connection.execute("BEGIN")
-            yield connection
-        except sqlite3.Error as error:
-            raise unreadable(self._path, error) from error
-        finally:
-            connection.close()
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """One state of the database for all of a question; ``None`` when there is none yet."""
+    try:
+        connection = open_to_read(path)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        connection.execute("BEGIN")
+        yield connection
+    except sqlite3.Error as error:
+        raise unreadable(path, error) from error
+    finally:
+        connection.close()
 
 
 _BY_ANY_ID = """

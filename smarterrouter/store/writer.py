@@ -19,7 +19,8 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -54,6 +55,27 @@ class Entry(Protocol):
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write it, inside a transaction that is not its own."""
+
+
+class _Awaited:
+    """An entry that somebody waits for."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.told: Future[bool] = Future()
+        self._entry = entry
+
+    def weight(self) -> int:
+        return self._entry.weight()
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        self._entry.write(connection)
+
+
+def _tell(batch: Iterable[Entry], written: bool) -> None:
+    for entry in batch:
+        if isinstance(entry, _Awaited):
+            with suppress(InvalidStateError):  # nobody waits any more
+                entry.told.set_result(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +137,7 @@ class Writer:
         self._dropped = 0
         self._taken_in = 0
         self._shut = False
+        self._hurried = False
         self._let_go = 0
         self._written = 0
         self._failed = 0
@@ -147,6 +170,17 @@ class Writer:
             self._wake.set()
         return True
 
+    def keep(self, entry: Entry) -> Future[bool]:
+        """Take an entry for writing at once; what is returned tells whether it was written.
+
+        Never waits, never raises. Writing is not put off for other work.
+        """
+        awaited = _Awaited(entry)
+        self._hurried = True
+        if not self.submit(awaited):
+            awaited.told.set_result(False)
+        return awaited.told
+
     def close(self, timeout_s: float = 5.0) -> bool:
         """Write what is waiting and end; whether all of it was written. Waits that long at most.
 
@@ -175,16 +209,21 @@ class Writer:
                     self._drain()
         finally:
             self._failed += len(self._queue)
+            _tell(self._queue, False)
             self._queue.clear()
             self._hang_up()
 
     def _gather(self) -> None:
         """Let a busy moment pass: requests go first, their bookkeeping when nothing more comes.
 
-        At most ``GATHERINGS`` times ``gather_s``, and not once the queue is half full.
+        At most ``GATHERINGS`` times ``gather_s``, not once the queue is half full, and not while
+        somebody waits for an entry to be written.
         """
         seen = 0
         for _ in range(GATHERINGS):
+            if self._hurried:
+                self._hurried = False
+                return
             if self._closing.wait(self._gather_s) or not seen < len(self._queue):
                 return
             seen = len(self._queue)
@@ -229,6 +268,7 @@ class Writer:
                         self._keep([entry])
                     return
                 self._failed += len(batch)  # 5
+                _tell(batch, False)
                 if kind is Trouble.ENTRY:
                     self._complain("an entry is at fault", error)
                 else:
@@ -236,6 +276,7 @@ class Writer:
                     self._complain(str(error))
                 return
             self._written += len(batch)
+            _tell(batch, True)
             self._recovered()
             return
 

@@ -26,7 +26,7 @@ from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOption
 from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
 from smarterrouter.backends.openai import OpenAIBackend
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.daemon.collect import Collector
+from smarterrouter.domain.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import Endpoint

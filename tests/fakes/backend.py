@@ -86,6 +86,9 @@ class SlowBackend:
             raise error
         self.when_unloaded(name)
 
+    async def drop_cache(self, name: str) -> bool:
+        return False
+
     def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
         raise BackendError("a fake has nothing to say")
 

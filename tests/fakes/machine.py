@@ -338,6 +338,9 @@ class UnrulyBackend:
     def context_need(self, request: ChatRequest, model: Model) -> int:
         return 0
 
+    async def drop_cache(self, name: str) -> bool:
+        return False
+
     def stream(self, request: ChatRequest, model: Model) -> AbstractAsyncContextManager[Blocks]:
         raise BackendError("a fake has nothing to say")
 

@@ -12,8 +12,9 @@ from msgspec import structs
 from smarterrouter.domain.decision import Difficulty, PromptFeatures
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.models import Capability, Model, ModelProfile, ModelRef
+from smarterrouter.domain.quantisation import quantisation_loss
 from smarterrouter.routing.decision import Contender, Policy, objection, price_per_second, route
-from smarterrouter.routing.quality import ProfiledQuality, prior, quantisation_loss
+from smarterrouter.routing.quality import ProfiledQuality, prior
 from smarterrouter.routing.seconds import Standing, expected, load_seconds
 
 ASKED = PromptFeatures(

@@ -50,7 +50,15 @@ def test_a_new_database_is_in_wal_mode_and_has_all_tables(path: Path) -> None:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
         assert migrations.version(connection) == migrations.LATEST
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for [name] in tables} == {"decisions", "outcomes", "footprints"}
+        assert {name for [name] in tables} == {
+            "decisions",
+            "outcomes",
+            "footprints",
+            "profile_answers",
+            "profile_figures",
+            "profile_models",
+            "profile_verdicts",
+        }
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")

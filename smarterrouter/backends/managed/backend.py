@@ -13,15 +13,15 @@ import os
 import secrets
 import subprocess
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from smarterrouter.backends.managed import cards, inventory
+from smarterrouter.backends.managed import cards, inventory, pages
 from smarterrouter.backends.managed import recipe as recipes
 from smarterrouter.backends.managed.child import Child, free_port, when_gone
-from smarterrouter.backends.managed.folder import scan
+from smarterrouter.backends.managed.folder import Entry, scan
 from smarterrouter.backends.managed.presets import read_presets
 from smarterrouter.backends.managed.recipe import Defaults, Recipe
 from smarterrouter.backends.wire import Target, Timeouts, Wire
@@ -89,6 +89,7 @@ class ManagedBackend:
         self._defaults = Defaults(options.context, options.parallel, inventory.threads())
         self._wire = Wire(timeouts)
         self._recipes: dict[str, Recipe] = {}
+        self._fingerprints: dict[str, str | None] = {}
         self._closed = False
         self._children: dict[str, Child] = {}
         self._processes: set[Child] = set()
@@ -118,6 +119,7 @@ class ManagedBackend:
             for entry in found.entries
         )
         self._recipes = {one.entry.name: one for one in made}
+        self._fingerprints = await asyncio.to_thread(_fingerprints, found.entries)
         return tuple(self._model(made) for made in self._recipes.values())
 
     def recipe(self, name: str) -> Recipe | None:
@@ -131,11 +133,12 @@ class ManagedBackend:
 
     def layout(self, name: str, context: int = 0) -> Layout | None:
         made = self._recipes.get(name)
-        layout = made.layout(cards=bool(self._cards)) if made else None
+        layout = made.with_context(context).layout(cards=bool(self._cards)) if made else None
         return replace(layout, wheel=self._server is None) if layout else None
 
     def context_for(self, name: str, context: int) -> int:
-        return 0
+        made = self._recipes.get(name)
+        return made.with_context(context).served_context if made else 0
 
     def context_need(self, request: ChatRequest, model: Model) -> int:
         return 0
@@ -145,7 +148,10 @@ class ManagedBackend:
         return child.pids if child and not child.exited.done() else ()
 
     async def load(self, name: str, placement: Placement = ANYWHERE) -> Footprint | None:
-        """The footprint of a model in RAM; one on a card is measured there, by ``processes``."""
+        """The footprint of a model in RAM; one on a card is measured there, by ``processes``.
+
+        One that is running keeps its context.
+        """
         made = self._recipes.get(name)
         if made is None:
             raise ModelNotFound(f"{self.name} has no file for {name} any more.", param="model")
@@ -155,6 +161,7 @@ class ManagedBackend:
                 await self._end(name, child)
                 child = None
             if child is None:
+                made = made.with_context(placement.context)
                 child = self._children[name] = await self._start(made, self._split(placement))
         on_card = bool(self._cards) and cards.uses_cards(made.entry.preset)
         held = None if on_card else await asyncio.to_thread(self.footprint, name)
@@ -179,6 +186,10 @@ class ManagedBackend:
             child = self._children.get(name)
             if child is not None:
                 await self._end(name, child)
+
+    async def drop_cache(self, name: str) -> bool:
+        made = self._recipes.get(name)
+        return made is not None and await asyncio.to_thread(pages.drop, made.entry.files)
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
@@ -276,7 +287,12 @@ class ManagedBackend:
             architecture=header.architecture,
             slots=made.parallel,
             preload=entry.preset.load_on_startup,
+            fingerprint=self._fingerprints.get(entry.name),
         )
+
+
+def _fingerprints(entries: Iterable[Entry]) -> dict[str, str | None]:
+    return {entry.name: pages.fingerprint(entry.files) for entry in entries}
 
 
 async def _explained(error: SmarterRouterError, child: Child) -> SmarterRouterError:

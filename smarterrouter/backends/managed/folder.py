@@ -51,6 +51,11 @@ class Entry:
         return self.paths[0]
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All that it is read from."""
+        return (*self.paths, self.mmproj) if self.mmproj else self.paths
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
         if self.preset.embedding:
             return frozenset({Capability.EMBEDDING})

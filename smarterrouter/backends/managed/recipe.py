@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,6 +60,13 @@ class Recipe:
     def served_context(self) -> int:
         """Tokens that one request may use."""
         return self.context // self.parallel
+
+    def with_context(self, tokens: int) -> Recipe:
+        """The same with room for requests of so many tokens, as far as the model was trained."""
+        if tokens <= self.served_context:
+            return self
+        trained = self.entry.header.context_length or tokens
+        return replace(self, context=max(self.context, min(tokens, trained) * self.parallel))
 
     @property
     def shape(self) -> Shape:

@@ -202,6 +202,9 @@ class OllamaBackend:
         version = said.get("version") if isinstance(said, dict) else None
         return f"Ollama {version}" if version else None
 
+    async def drop_cache(self, name: str) -> bool:
+        return False
+
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: Model) -> AsyncIterator[Blocks]:
         asked = asking.asked(request, model)

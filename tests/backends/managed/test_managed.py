@@ -20,7 +20,7 @@ import pytest
 
 from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.daemon.collect import Collector
+from smarterrouter.domain.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.daemon.collect import Collector
+from smarterrouter.domain.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint

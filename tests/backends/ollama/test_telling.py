@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smarterrouter.backends.ollama.telling import Teller, embeddings
-from smarterrouter.daemon.collect import Collector
+from smarterrouter.domain.collect import Collector
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import Endpoint
 from smarterrouter.errors import BackendError, BadRequest

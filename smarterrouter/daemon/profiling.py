@@ -1,0 +1,40 @@
+"""The routes of profiling: what was found out, and runs on demand. Decides nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import delete, get, post
+from litestar.params import FromPath, FromQuery, JSONBody
+from msgspec import to_builtins
+
+from smarterrouter.assembly import Engine
+from smarterrouter.assembly.known import whole_report
+from smarterrouter.assembly.profiler import Profiler
+from smarterrouter.assembly.profiling import Profiling, Wish
+
+SCHEMA = 1
+
+
+def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
+    """``/admin/profiles``, ``/admin/reprofile`` and ``/admin/profiling_status``."""
+
+    @get("/admin/profiles", sync_to_thread=True)
+    def profiles() -> dict[str, object]:
+        return whole_report(engine.notes)
+
+    @post("/admin/reprofile", status_code=200)
+    async def reprofile(data: JSONBody[Wish], dry_run: FromQuery[bool] = False) -> dict[str, object]:
+        if dry_run:
+            return await Profiling(engine, data).forecast()
+        return {"schema": SCHEMA, "task": profiler.start(data)}
+
+    @get("/admin/profiling_status/{task:str}", sync_to_thread=False)
+    def status(task: FromPath[str]) -> dict[str, object]:
+        return {"schema": SCHEMA, **to_builtins(profiler.status(task))}
+
+    @delete("/admin/profiling_status/{task:str}", status_code=200, sync_to_thread=False)
+    def cancel(task: FromPath[str]) -> dict[str, object]:
+        return {"schema": SCHEMA, **to_builtins(profiler.cancel(task))}
+
+    return [profiles, reprofile, status, cancel]

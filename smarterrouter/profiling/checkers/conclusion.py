@@ -1,0 +1,169 @@
+"""Which part of an answer is its conclusion: what reasoning before it says does not count.
+
+Decides the order in which a checker is to look at the parts: it takes the first one that has
+something of its kind in it (a number, a letter, one of the answers). Does not decide what that is.
+
+1. What the model itself calls its answer: a box, an ``<answer>`` tag, ``####``, "the answer is".
+   The last of them comes first, for a model that corrects itself says so later.
+2. The last line, if it is but a few words.
+3. What is bold in the last paragraph.
+4. A sentence of the last paragraph that begins with "so", "therefore", "in total".
+5. The first line if it is but a few words, then what is bold in the first paragraph: answers that
+   are given first and explained later.
+6. The last sentences, from the end. Where a part is headed "Explanation", those before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from smarterrouter.profiling.checkers.plain import boxed, plain, without_latex
+from smarterrouter.profiling.checkers.reading import body, prose, sentences
+
+FEW_WORDS = 4
+LAST_SENTENCES = 30
+
+_TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
+_HASHES = re.compile(r"(?m)^\s{0,3}####[ \t]*(\S[^\n]*)$")
+_NAMED = re.compile(
+    r"(?:\b(?:answer|(?:correct|right|best|final) (?:option|choice|result|value|solution|output))\b"
+    r"(?:[^.\n:=?!]{0,60}?(?:\b(?:is|are|would be|should be|must be|will be)\b(?! (?:wrong|incorrect))"
+    r"|[:=→⇒]|->| [-–—] )|[ \t]{0,9}(?=\n))"
+    r"|\b(?:i(?:'d| would)? (?:choose|pick|select|go with|going with))\b|\bans(?:wer)?\.?[:=])"
+    r"[ \t:*_]{0,9}",
+    re.IGNORECASE,
+)
+_WORKING = re.compile(
+    r"\W{0,4}(?:to (?:find|solve|get|answer|determine|calculate|work)|let(?:'s| us| me)?\b|we\b|first"
+    r"|step\b|given|if\b|since|using|start|here|this (?:is|problem)|there (?:is|are)|not\b"
+    r"|(?:the|as) follow)",
+    re.IGNORECASE,
+)
+_THEREFORE = re.compile(
+    r"\W{0,4}(?:so\b|therefore|thus|hence|in total|altogether|finally|in conclusion|consequently"
+    r"|overall|which means|this means|that means|as a result|in summary|to sum up|∴|⇒)",
+    re.IGNORECASE,
+)
+_CORRECTS = re.compile(
+    r"(?:^|(?<=[.!?\n])\s{0,3})[\W_]{0,3}(?:wait|hold on|hmm|correction|scratch that|actually"
+    r"|oops|let me (?:re-?check|re-?calculate|re-?do|correct|fix)|i made (?:a|an) (?:mistake|error)"
+    r"|that(?:'s| is) (?:wrong|not right|incorrect)|(?:sorry|apologies)[ ,]{1,2})",
+    re.IGNORECASE,
+)
+_CONFIRMS = re.compile(
+    r"\b(?:yes|right|correct|confirmed|checks out|as before|matches)\b(?! (?:answer|option))", re.I
+)
+_EXPLAINS = re.compile(
+    r"(?m)^[\W_]{0,6}(?:explanation|breakdown|reasoning|verification|verify|check|proof|why|notes?"
+    r"|here'?s (?:how|why|the (?:breakdown|reasoning|explanation|work(?:ing)?))"
+    r"|(?:step[- ]by[- ]step )?(?:breakdown|explanation)|because|this is because)\b[^\n]{0,80}$",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*(?!\s{0,3}:)|<(?:b|strong)>([^<\n]{1,200})</")
+_LISTED = re.compile(r"\s{0,20}(?:[-*•–]|\(?\d{1,3}[.)])\s")
+
+
+def final(text: str) -> str:
+    """The most conclusive part of the answer, without marks; empty if it says nothing."""
+    return next(conclusions(text), "")
+
+
+def conclusions(text: str) -> Iterator[str]:
+    """The parts in which the conclusion may stand, the most likely one first, without marks."""
+    for source in since_correction(text):
+        yield from declared(source)
+        yield from implied(source)
+
+
+def since_correction(text: str) -> Iterator[str]:
+    """What follows the last "wait, ..." unless that only confirms what was said; then all."""
+    corrections = list(_CORRECTS.finditer(text))
+    if corrections and corrections[-1].start() > 0:
+        later = text[corrections[-1].end() :]
+        if not _CONFIRMS.search(later):
+            yield later
+    yield text
+
+
+def declared(text: str) -> Iterator[str]:
+    """What the model itself calls its answer (1 of the module's list)."""
+    if (box := boxed(text)) is not None:
+        yield plain(box).strip()
+    if tagged := [*_TAGGED.findall(text), *_HASHES.findall(text)]:
+        yield plain(tagged[-1]).strip()
+    yield from _named(plain(text))
+
+
+def _named(text: str) -> Iterator[str]:
+    ends = [found.end() for found in _NAMED.finditer(text)]
+    for end in reversed(ends[-LAST_SENTENCES:]):
+        rest = text[end : end + 1000].lstrip()
+        said = sentences(rest)[:1]
+        if said and not _WORKING.match(said[0]):
+            yield said[0]
+
+
+def implied(text: str) -> Iterator[str]:
+    """Where a conclusion stands that is not called so (2 to 6 of the module's list)."""
+    spoken = without_latex(body(prose(text)) or text)
+    explained = _EXPLAINS.search(spoken)
+    if explained and (before := spoken[: explained.start()]).strip():
+        yield from _ranked(before)
+    yield from _ranked(spoken)
+
+
+def _ranked(spoken: str) -> Iterator[str]:
+    blocks = [block.strip() for block in spoken.split("\n\n") if block.strip(" \n*_-#")]
+    if not blocks:
+        return
+    first, last = blocks[0], blocks[-1]
+    yield from _few_words(last.rpartition("\n")[2])
+    yield from _bold(last)
+    closing = sentences(plain(last))
+    yield from (one for one in reversed(closing[-LAST_SENTENCES:]) if _THEREFORE.match(one))
+    if len(blocks) > 1:
+        yield from _few_words(first.partition("\n")[0])
+        yield from _bold(first)
+    yield from reversed(sentences(plain(spoken[-20_000:]))[-LAST_SENTENCES:])
+
+
+def _few_words(line: str) -> Iterator[str]:
+    said = plain(line).strip()
+    if said and len(said) < 200 and len(said.split()) <= FEW_WORDS and not _LISTED.match(line):
+        yield said
+
+
+def _bold(block: str) -> Iterator[str]:
+    """The one bold passage; where there are several, the last sentence that has some."""
+    spans = [span for span in (a or b for a, b in _BOLD.findall(block)) if span.strip(" :") == span]
+    if len(spans) == 1:
+        yield plain(spans[0]).strip()
+    elif spans:
+        said = [one for one in block.split("\n") if "**" in one or "</" in one]
+        yield from reversed(sentences(plain(said[-1]))[-LAST_SENTENCES:])
+
+
+_SET_ASIDE = re.compile(
+    r"(?:,|;|-|–|—|\()?\s{0,3}\b(?:(?:and |but |is |are |was |it's )?not(?! only)\b(?: (?:the|a|an))?"
+    r"|isn't|aren't|wasn't|rather than|instead of|unlike|as opposed to|contrary to|except)\b"
+    r"(?:(?! but | it's | rather )[^,.;:!?()\n]){1,80}(?:[,)](?! ?\d))?",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(
+    r"(?<![\w])(?:,\s{0,3})?\b(?:because|since|although|though|while|whereas|even though|despite"
+    r"|given that|as (?:there|it|this|that|the|each)\b|when|where|if|considering"
+    r"|(?:many|some|most|others?|people|you|one)\b[^,.;\n]{0,30}\b(?:think|believe|say|guess|assume))\b"
+    r"[^,.;!?\n]{1,200}",
+    re.IGNORECASE,
+)
+
+
+def asserted(sentence: str) -> str:
+    """Without what the sentence denies: "391, not 381" is "391"."""
+    return _SET_ASIDE.sub(" ", sentence).strip()
+
+
+def main_clause(sentence: str) -> str:
+    """Without reasons and conditions, too: "45, since there are 3" is "45"."""
+    return _ASIDE.sub(" ", asserted(sentence)).strip(" ,;")

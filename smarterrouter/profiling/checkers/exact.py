@@ -1,0 +1,176 @@
+"""Does an answer come down to one of the right answers, and to none of their rivals?
+
+Decides what counts as the same answer (case, accents, punctuation, articles and the spaces of code
+do not matter), and which one is meant where several are named: the one that stands in the most
+conclusive part, what is denied not counted.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from smarterrouter.profiling.checkers import specs
+from smarterrouter.profiling.checkers.conclusion import (
+    asserted,
+    conclusions,
+    declared,
+    main_clause,
+)
+from smarterrouter.profiling.checkers.plain import plain
+from smarterrouter.profiling.checkers.reading import sentences
+from smarterrouter.profiling.checkers.verdict import Verdict
+
+MOST_PARTS = 80
+FEW_WORDS = 6
+
+
+def check(spec: specs.Exact, answer: str) -> Verdict:
+    """1 if the answer's conclusion names one of the answers and no rival."""
+    names = Names(spec.answers, spec.rivals)
+    whole = folded(plain(answer))
+    right = names.right(whole)
+    if not right:
+        wrong = names.wrong(whole)
+        said = f"it says {wrong[0]}" if wrong else "it names none of the answers"
+        return Verdict(0.0, f"{said}, not {spec.answers[0] if spec.answers else 'anything'}")
+    if declares_another(answer, names):
+        return Verdict(0.0, f"it names {right[0]}, but comes to something else")
+    if not names.wrong(whole):
+        kept = folded(asserted(plain(answer)))
+        denied = not names.right(kept) and not _hedges_nothing(right)
+        return Verdict(0.0, f"it denies {right[0]}") if denied else _says(right)
+    for part in _parts(answer):
+        meant = names.meant(part)
+        if meant is not None:
+            return _says(right) if meant else Verdict(0.0, "it comes to one of the wrong answers")
+    return Verdict(0.0, f"it names {right[0]}, but a wrong answer as well")
+
+
+def _says(right: list[str]) -> Verdict:
+    return Verdict(1.0, f"it says {right[0]}")
+
+
+def _hedges_nothing(right: list[str]) -> bool:
+    """An answer that is itself a denial is not denied by its own "not"."""
+    return any(re.search(r"\b(?:not|no|never|cannot|isn't|without)\b", one.lower()) for one in right)
+
+
+def _parts(answer: str) -> Iterator[str]:
+    """What the model calls its answer, how it begins, then the rest of the conclusions."""
+    yield from declared(answer)
+    yield from sentences(plain(answer))[:1]
+    for _, part in zip(range(MOST_PARTS), conclusions(answer), strict=False):
+        yield part
+
+
+def declares_another(answer: str, names: Names) -> bool:
+    """Whether what the model itself calls its answer is short and none of the right ones."""
+    first = next(declared(answer), None)
+    if first is None or len(first.split()) > FEW_WORDS or not re.search(r"\w", first):
+        return False
+    if names.right(folded(first)):
+        return False
+    return any(not names.right(folded(other)) for other in declared(answer)) and not any(
+        names.right(folded(other)) for other in declared(answer)
+    )
+
+
+class Names:
+    """The right answers and the wrong ones, as they are looked for in a folded text."""
+
+    def __init__(self, answers: Iterable[str], rivals: Iterable[str]) -> None:
+        self.answers = list(answers)
+        self.rivals = [one for one in rivals if one not in self.answers]
+
+    def right(self, text: str) -> list[str]:
+        """The right answers that the text names, but for those within a longer rival."""
+        return self._named(text, self.answers, self.rivals)
+
+    def wrong(self, text: str) -> list[str]:
+        """The rivals that the text names, but for those within a longer right answer."""
+        return self._named(text, self.rivals, self.answers)
+
+    def meant(self, part: str) -> bool | None:
+        """Whether this part means a right answer; ``None`` where it names none, or both sorts."""
+        for said in (part, asserted(part), main_clause(part)):
+            text = folded(said)
+            right, wrong = self.right(text), self.wrong(text)
+            if bool(right) != bool(wrong):
+                return bool(right) if said is not part else self._unless_denied(part, bool(right))
+        return self._leading(folded(part))
+
+    def _unless_denied(self, part: str, right: bool) -> bool | None:
+        kept = folded(asserted(part))
+        if self.right(kept) or self.wrong(kept) or _hedges_nothing([*self.answers, *self.rivals]):
+            return right
+        return None
+
+    def _leading(self, text: str) -> bool | None:
+        for right, names in ((True, self.answers), (False, self.rivals)):
+            if any((p := pattern(one)) and re.match(rf"\W{{0,3}}(?:{p})(?=\W)", text) for one in names):
+                return right
+        return None
+
+    @staticmethod
+    def _named(text: str, names: Iterable[str], others: Iterable[str]) -> list[str]:
+        found = []
+        for name in names:
+            rest = text
+            for other in others:
+                if len(other) > len(name) and occurs(name, folded(plain(other))):
+                    rest = re.sub(pattern(other) or r"(?!)", " ~ ", rest)
+            if occurs(name, rest):
+                found.append(name)
+        return found
+
+
+def occurs(name: str, text: str) -> bool:
+    """Whether the folded text names this answer, as a word or words of its own."""
+    wanted = pattern(name)
+    return bool(wanted and re.search(wanted, text))
+
+
+_ITEM = re.compile(r"(?m)^[ \t]{0,9}(?:[-*•–+]|\(?\d{1,3}[.)])[ \t]+(?=\S)")
+_SPACES = re.compile(r"\s+")
+_SUPERSCRIPT = str.maketrans({"²": "^2", "³": "^3", "·": "*", "×": "*", "–": "-", "—": " - "})
+
+
+def folded(text: str) -> str:
+    """Plain text without case, accents, marks of lists and needless spaces."""
+    text = _ITEM.sub("", text.translate(_SUPERSCRIPT))
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return _SPACES.sub(" ", "".join(c for c in letters if not unicodedata.combining(c))).strip()
+
+
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]+(?:'[^\W_]+)*|_|[^\w\s]")
+_ARTICLES = {"the", "a", "an"}
+_PROSE = set(".,;:!?'\"()- ")
+_JOIN = r"[^\w]{1,4}(?:(?:the|an?|and)\W{1,3})?"
+
+
+@lru_cache(maxsize=512)
+def pattern(name: str) -> str | None:
+    """What finds the answer in a folded text: by words, or character by character for code."""
+    text = folded(plain(name)) or folded(name)
+    prose = all(c.isalnum() or c in _PROSE for c in text)
+    inner = text.strip(" .,;:!?\"'")
+    if prose and inner and not re.match(r"-\d", inner) and "(" not in inner:
+        tokens = [t for t in _TOKEN.findall(inner) if t[0].isalnum()]
+        words = [t for t in tokens if t not in _ARTICLES] or tokens
+        return _bounded(_JOIN.join(map(re.escape, words)), words) if words else None
+    tight = text.replace(" ", "").replace("*", "")
+    signs = [("['\"]" if c in "'\"" else re.escape(c)) for c in tight] or [re.escape(text)]
+    return _bounded(r"[ *]{0,3}".join(signs), [tight or text]) if tight or text else None
+
+
+def _bounded(wanted: str, words: list[str]) -> str:
+    before = r"(?<!\w)" if words[0][0].isalnum() else ""
+    if words[0][0].isdigit():
+        before += r"(?<!\d[.,])(?<![-\d]-)(?<!^-)(?<![ =(]-)"
+    after = r"(?!\w|\+\+|#)" if words[-1][-1].isalnum() else ""
+    if words[-1][-1].isdigit():
+        after += r"(?![.,]\d)"
+    return before + wanted + after

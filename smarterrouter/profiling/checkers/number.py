@@ -1,0 +1,184 @@
+"""Is the number that an answer comes to the right one?
+
+Decides which of its numbers the answer concludes with, and which value that is. In the part of the
+answer that ``conclusion`` finds most conclusive:
+
+1. The number after the last "=", "is", "gives" and the like is the conclusion; so are other numbers
+   of the sentence that restate it (rounded, or as a percentage).
+2. Where nothing points to one number, any number of the sentence may be it: "3 people pay $45".
+   A number that the question gave is no good answer to ask for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from smarterrouter.profiling.checkers import specs
+from smarterrouter.profiling.checkers.conclusion import asserted, conclusions, main_clause
+from smarterrouter.profiling.checkers.number_words import spelled
+from smarterrouter.profiling.checkers.verdict import Verdict
+
+NEARLY = 1e-9
+RESTATED = 0.01
+LONGEST = 60
+MOST_PARTS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A number of a text: what it may mean ("75%" is 75 or 0.75), and where it stands."""
+
+    values: tuple[float, ...]
+    start: int
+    end: int
+
+
+def check(spec: specs.Number, answer: str) -> Verdict:
+    """1 if the number that the answer concludes with is within the tolerance."""
+    for _, part in zip(range(MOST_PARTS), conclusions(answer), strict=False):
+        if found := concluded(part):
+            if any(_is_near(value, spec) for read in found for value in read.values):
+                return Verdict(1.0, f"it says {spec.answer:g}")
+            said = " or ".join(f"{read.values[0]:g}" for read in found[:3])
+            return Verdict(0.0, f"it says {said}, not {spec.answer:g}")
+    return Verdict(0.0, "the answer has no number")
+
+
+def _is_near(value: float, spec: specs.Number) -> bool:
+    return abs(value - spec.answer) <= spec.tolerance + NEARLY * max(1.0, abs(spec.answer))
+
+
+_CLUE = re.compile(
+    r"[=≈≃→⇒:]|->|\b(?:is|are|was|were|be|equals?|costs?|has|have|had|gets?|needs?|takes?|makes?"
+    r"|pays?|gives?|leaves?|yields?|becomes?|totals?|totaling|remains?|rounds?(?: (?:up|down))? to"
+    r"|rounded(?: (?:up|down))? to|comes? (?:out )?to|adds? up to|earns?|spends?|saves?|approximately)\b",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(r"\b(?:for|per|after|in|from|among|between|by|of)\b|[.;]", re.IGNORECASE)
+_A_TOTAL_OF = re.compile(r"\b(?:total|sum|average|mean|maximum|minimum|value|rate|speed) of\b", re.I)
+_WHICH = re.compile(r",? which (?:is|means|are|was)\b[^;.\n]{0,120}", re.IGNORECASE)
+_BRACKETS = re.compile(r"\([^()\n]{0,200}\)")
+_STEPS = re.compile(r"(?i)\b(?:step|part|option|method|case|question|problem|example) #?\d{1,3}\b")
+_ITEM = re.compile(r"^\(?\d{1,2}[.)]\s+(?=\D{0,3}[A-Za-z]{2})")
+WORDS_BETWEEN = 6
+
+
+def concluded(part: str) -> list[Read]:
+    """The numbers that may be the conclusion of this part of an answer; empty if there are none."""
+    part = _ITEM.sub("", _STEPS.sub(" ", part))
+    said = asserted(part)
+    if any(True for _ in read(main_clause(part))):
+        said = main_clause(part)
+    aside = _WHICH.sub(" ", said)
+    if aside != said and (before := _pointed_at(aside)):
+        return [*before, *(_pointed_at(said) or [])]
+    return _pointed_at(said) or list(read(said))
+
+
+def _pointed_at(said: str) -> list[Read]:
+    bare = _BRACKETS.sub(" ", said)
+    numbers = list(read(bare))
+    if not numbers:
+        bare, numbers = said, list(read(said))
+    if len(numbers) < 2:
+        return numbers
+    first = numbers[0]
+    if _stands_first(bare, first):
+        chosen: Read | None = first
+    else:
+        chosen = _after_last_clue(bare, numbers)
+    return [chosen, *_restating(chosen, said)] if chosen else []
+
+
+_THEN_ENDS = re.compile(r"\s{0,3}(?:[.,;(]|\Z|[A-Za-z%°]{1,20}\s{0,3}(?:[.,;!(]|\Z))")
+
+
+def _stands_first(said: str, number: Read) -> bool:
+    """ "391. (17 · 20 = ...)": nothing before it, and with it something ends."""
+    return not said[: number.start].strip(" $€£~*(") and bool(_THEN_ENDS.match(said, number.end))
+
+
+def _after_last_clue(said: str, numbers: list[Read]) -> Read | None:
+    clues = [found.end() for found in _CLUE.finditer(said)]
+    for clue in reversed(clues):
+        after = next((n for n in numbers if n.start >= clue), None)
+        if after is None:
+            continue
+        between = _A_TOTAL_OF.sub(" ", said[clue : after.start])
+        if _BETWEEN.search(between):
+            return None
+        if len(between.split()) <= WORDS_BETWEEN:
+            return after
+    return None
+
+
+def _restating(chosen: Read, said: str) -> Iterator[Read]:
+    base = chosen.values[0]
+    for other in read(said):
+        for value in other.values:
+            for scale in (1.0, 100.0):
+                if math.isclose(value * scale, base, rel_tol=RESTATED) or math.isclose(
+                    value, base * scale, rel_tol=RESTATED
+                ):
+                    yield other
+
+
+_GROUPED = r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])|\d{1,3}(?:[ '_]\d{3})+(?!\d)"
+_NUMBER = re.compile(
+    r"(?<![\w.])(?P<sign>(?<![\w)\]]\s)(?<![\w)\]])[-+]\s?)?(?:[$€£¥]\s?)?(?P<neg>-)?"
+    r"(?:(?P<mixed>\d{1,6})\s(?=\d{1,6}/\d))?"
+    rf"(?:(?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d{{1,9}})|(?P<comma>\d{{1,15}},(?:\d{{1,2}}|\d{{4,15}}))"
+    rf"(?![\d,]|\.\d)|(?P<plain>(?:{_GROUPED}|\d{{1,{LONGEST}}})(?:\.\d{{1,{LONGEST}}})?|\.\d{{1,{LONGEST}}}))"
+    r"(?P<vulgar>[½¼¾⅓⅔⅛])?"
+    r"(?:\s?/\s?(?P<below>\d{1,9})(?![\d/]))?"
+    r"(?:[eE](?P<exp>[-+]?\d{1,3})\b|\s?(?:[x×·*]|\\times)\s?10\s?(?:\^|\*\*)\s?[({]?(?P<power>-?\d{1,3})[)}]?)?"
+    r"\s?(?:(?P<percent>%|percent\b|per cent\b)|(?P<scale>thousand|million|billion|trillion)\b|(?P<kilo>[kK])\b)?"
+    r"|(?<!\w)(?P<lone>-?[½¼¾⅓⅔⅛])"
+)
+_SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_VULGAR = {"½": 1 / 2, "¼": 1 / 4, "¾": 3 / 4, "⅓": 1 / 3, "⅔": 2 / 3, "⅛": 1 / 8}
+
+
+def read(text: str) -> Iterator[Read]:
+    """The numbers in figures, from left to right; those in words where there are no figures."""
+    none = True
+    for found in _NUMBER.finditer(text):
+        values = tuple(value for value in _values(found) if math.isfinite(value))
+        if values:
+            none = False
+            yield Read(values, found.start(), found.end())
+    if none:
+        for value, start, end in spelled(text):
+            yield Read((value,), start, end)
+
+
+def _values(found: re.Match[str]) -> Iterator[float]:
+    if found["lone"]:
+        yield _VULGAR[found["lone"][-1]] * (-1 if found["lone"][0] == "-" else 1)
+        return
+    value = _size(found)
+    if "-" in (found["sign"] or "") or found["neg"]:
+        value = -value
+    yield value
+    if found["percent"]:
+        yield value / 100
+    if found["kilo"]:
+        yield value * 1000
+
+
+def _size(found: re.Match[str]) -> float:
+    if found["european"]:
+        digits = found["european"].replace(".", "").replace(",", ".")
+    elif found["comma"]:
+        digits = found["comma"].replace(",", ".")
+    else:
+        digits = re.sub(r"[ ,'_]", "", found["plain"])
+    value = float(digits) + _VULGAR.get(found["vulgar"] or "", 0.0)
+    if found["below"]:
+        value = value / float(found["below"]) if float(found["below"]) else math.nan
+    value += float(found["mixed"] or 0)
+    value *= _SCALES.get(found["scale"] or "", 1.0)
+    return value * 10.0 ** int(found["exp"] or found["power"] or 0)

@@ -1,0 +1,120 @@
+"""A command for the shell: does it print what was asked? Run in the sandbox, or else only read.
+
+Decides which part of an answer is the command, and whether its output is the wanted one. Not where
+it may run, nor for how long: that is ``sandbox``'s.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import textwrap
+from itertools import zip_longest
+
+from smarterrouter.errors import Unavailable
+from smarterrouter.profiling.checkers.reading import fenced
+from smarterrouter.profiling.checkers.specs import Shell
+from smarterrouter.profiling.checkers.verdict import How, Verdict
+from smarterrouter.profiling.sandbox import Limits, Ran, Sandbox
+
+MOST_COMMAND = 16 * 1024
+"""A longer command is not looked at, in characters."""
+READING_S = 5.0
+SHOWN = 60
+_LANGUAGES = ("sh", "bash", "shell", "console", "shell-session", "terminal", "zsh")
+_SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def parses(spec: Shell, answer: str) -> Verdict:
+    """1 if ``sh`` can read the answer's command; it runs nothing. ``None`` where there is no sh."""
+    command = _command(answer.encode(errors="replace").decode())
+    if isinstance(trouble := _trouble(command), str):
+        return Verdict(0.0, trouble, How.PARSED)
+    shell = shutil.which("sh")
+    if shell is None:
+        return Verdict(None, "there is no sh here that could read it", How.PARSED)
+    try:
+        done = subprocess.run(  # noqa: S603 - with -n it executes nothing
+            [shell, "-n"],
+            input=command.encode(),
+            capture_output=True,
+            timeout=READING_S,
+            check=False,
+            env={},
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict(0.0, f"sh did not come to the end of it within {READING_S:g} s", How.PARSED)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()[:200]
+        return Verdict(0.0, f"it does not parse: {said}", How.PARSED)
+    return Verdict(1.0, "it parses", How.PARSED)
+
+
+async def check(
+    spec: Shell, answer: str, sandbox: Sandbox, limits: Limits | None = None
+) -> Verdict:
+    """1 if the command prints the wanted lines, space at their ends apart; its exit is its own."""
+    limits = limits or Limits()
+    command = _command(answer.encode(errors="replace").decode())
+    if isinstance(trouble := _trouble(command), str):
+        return Verdict(0.0, trouble, How.RUN)
+    try:
+        ran = await sandbox.run(["sh", "-c", command], files=spec.files, limits=limits)
+    except Unavailable as error:
+        return Verdict(None, error.message, How.RUN)
+    if ran.stopped:
+        return Verdict(0.0, f"it {limits.exceeded(ran.stopped)}", How.RUN)
+    if difference := _difference(spec, ran):
+        return Verdict(0.0, difference, How.RUN)
+    return Verdict(1.0, "it prints what was wanted", How.RUN)
+
+
+def _difference(spec: Shell, ran: Ran) -> str | None:
+    got, wanted = _lines(ran.stdout), _lines(spec.stdout)
+    if spec.unordered:
+        got, wanted = sorted(got), sorted(wanted)
+    if got == wanted:
+        return None
+    complaint = ran.stderr.strip().splitlines()[-1:]
+    if not got and complaint:
+        return f"it printed nothing, but said {complaint[0][:200]!r}"
+    pairs = enumerate(zip_longest(got, wanted), 1)
+    number, (have, want) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    return f"line {number} is {_shown(have)}, not {_shown(want)}"
+
+
+def _shown(line: str | None) -> str:
+    return "missing" if line is None else repr(line[:SHOWN])
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")] if text.strip() else []
+
+
+def _trouble(command: str) -> str | None:
+    if not command.strip():
+        return "there is no command in the answer"
+    if "\0" in command:
+        return "no command has a NUL in it"
+    if len(command) > MOST_COMMAND:
+        return f"the command is longer than {MOST_COMMAND} characters"
+    return None
+
+
+def _command(answer: str) -> str:
+    """The first block of code (those after it mostly are other ways), without prompts.
+
+    Without a block: the longest code among the words, or else all of the answer.
+    """
+    blocks = fenced(answer, *_LANGUAGES) or fenced(answer)
+    if blocks:
+        return _typed(textwrap.dedent(blocks[0]).strip("\n"))
+    spans = _SPAN.findall(answer)
+    return _typed(max(spans, key=len) if spans else answer.strip())
+
+
+def _typed(text: str) -> str:
+    """What was typed: of a session with prompts, only the lines after one."""
+    typed = [line[2:] for line in text.split("\n") if line.startswith(("$ ", "> "))]
+    return "\n".join(typed) if text.startswith("$ ") else text

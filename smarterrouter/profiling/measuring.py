@@ -1,0 +1,238 @@
+"""Loads, speed, memory and abilities of one model: what is asked for, and when it is looked.
+
+Decides nothing about order or failure: ``runner`` does. What could not be measured is told as a
+reason and never as a figure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+
+from smarterrouter.domain.models import Capability, Model
+from smarterrouter.domain.ports import Clock
+from smarterrouter.domain.profiles import Depth
+from smarterrouter.errors import (
+    BackendError,
+    BadRequest,
+    Conflict,
+    Overloaded,
+    SmarterRouterError,
+    Unavailable,
+)
+from smarterrouter.profiling import speed
+from smarterrouter.profiling.asking import Reply, embedding, question
+from smarterrouter.profiling.probes import CHAT_PROBES, Ability, Probe, refused
+from smarterrouter.profiling.rig import Disturbed, Pace, Rig, Weighed
+
+LOADS = {Depth.QUICK: 1, Depth.FULL: 2}
+"""Loads of each kind: from the disk, and from the page cache."""
+REPEATS = {Depth.QUICK: 1, Depth.FULL: 3}
+PARALLEL = (2, 4)
+FEW_WORDS = 24
+PATIENCE, LEAST_LIMIT_S = 3.0, 15.0
+EMBEDDED = ("A short sentence.", "Another one, a little longer than the first.", "Third.")
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_number = itertools.count(1)
+
+
+PAUSES_S = (1.0, 5.0, 20.0)
+PASSING = (BackendError, Overloaded, Unavailable)
+"""Failures that may pass."""
+
+
+class LoadTimes(Struct, frozen=True, kw_only=True):
+    """Seconds of each load. ``cold`` were read from the disk, ``warm`` from the page cache;
+    ``unknown`` where that cannot be told apart. ``why``: nothing was measured, since ..."""
+
+    cold: tuple[float, ...] = ()
+    warm: tuple[float, ...] = ()
+    unknown: tuple[float, ...] = ()
+    why: str | None = None
+
+
+class AtOnce(Struct, frozen=True, kw_only=True):
+    """Several requests at the same time, one row for each number."""
+
+    rows: tuple[speed.Parallel, ...]
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """What the model holds at the context in use, and at a larger one. The reasons say why a
+    figure is missing."""
+
+    usual: Weighed | None = None
+    larger: Weighed | None = None
+    why: str | None = None
+    why_not_larger: str | None = None
+
+
+class Abilities(Struct, frozen=True, kw_only=True):
+    """By name: tools, json, vision, thinking, embedding. ``dimensions`` of its vectors."""
+
+    found: dict[str, Ability]
+    dimensions: int | None = None
+
+
+async def undisturbed(rig: Rig, work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do it when nobody else needs the models; anew, when somebody came in between."""
+    while True:
+        await rig.quiet()
+        try:
+            return await work()
+        except Disturbed:
+            continue
+
+
+async def patiently(rig: Rig, work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do it undisturbed; again, ever more slowly, while its backend fails.
+
+    Raises what it failed of in the end, or at once what no second try could mend.
+    """
+    for pause_s in PAUSES_S:
+        try:
+            return await undisturbed(rig, work)
+        except PASSING as error:
+            log.info("profiling waits %g s: %s", pause_s, error.message)
+            await asyncio.sleep(pause_s)
+    return await undisturbed(rig, work)
+
+
+def limit_s(pace: Pace, prompt_tokens: int, answer_tokens: int) -> float:
+    """How long an answer may take, by the model's own speed."""
+    expected = prompt_tokens / pace.prefill_tps + answer_tokens / pace.decode_tps
+    return LEAST_LIMIT_S + PATIENCE * expected
+
+
+async def load_times(rig: Rig, model: Model, depth: Depth) -> LoadTimes:
+    """Unload and load it several times; it is loaded at the end."""
+    if not rig.loads(model):
+        return LoadTimes(why="its backend loads and unloads by itself")
+    cold: list[float] = []
+    warm: list[float] = []
+    unknown: list[float] = []
+    try:
+        for _ in range(LOADS[depth]):
+            await rig.unload(model)
+            dropped = await rig.drop_cache(model)
+            (cold if dropped else unknown).append(await rig.load(model))
+            if dropped:
+                await rig.unload(model)
+                warm.append(await rig.load(model))
+    except Conflict as error:
+        return LoadTimes(why=error.message)
+    return LoadTimes(cold=tuple(cold), warm=tuple(warm), unknown=tuple(unknown))
+
+
+async def timed(rig: Rig, model: Model, depth: Depth, pace: Pace) -> speed.Speed:
+    """Prompts of three lengths, each several times."""
+
+    async def ask(words: int, tokens: int) -> Reply:
+        said = speed.prompt(words, next(_number))
+        limit = limit_s(pace, tokens, speed.ANSWER_TOKENS)
+        return await rig.ask(question(model.id, said, speed.ANSWER_TOKENS), model, limit)
+
+    none, few = await ask(1, 128), await ask(FEW_WORDS + 1, 128)
+    rows: list[list[Reply]] = []
+    for length in speed.lengths(model.usable_context):
+        words = speed.words_for(length, few, FEW_WORDS, none)
+        rows.append([])
+        for _ in range(REPEATS[depth]):
+            try:
+                rows[-1].append(await ask(words, length))
+            except BadRequest:  # it did not fit after all
+                break
+    return speed.speed(rows)
+
+
+async def at_once(rig: Rig, model: Model, pace: Pace, clock: Clock) -> AtOnce:
+    """Two, then four requests at the same time."""
+    found: list[speed.Parallel] = []
+    for requests in PARALLEL:
+        said = [speed.prompt(FEW_WORDS, next(_number)) for _ in range(requests)]
+        asked = [question(model.id, one, speed.ANSWER_TOKENS) for one in said]
+        limit = limit_s(pace, 128 * requests, speed.ANSWER_TOKENS * requests)
+        began = clock.now()
+        replies = await together([rig.ask(one, model, limit) for one in asked])
+        seconds = clock.now() - began
+        found.append(speed.parallel(requests, replies, seconds, rig.slots(model)))
+    return AtOnce(rows=tuple(found))
+
+
+async def together(work: Sequence[Awaitable[_T]]) -> list[_T]:
+    """All at once; if one fails the others are given up, and its error raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_awaited(one)) for one in work]
+    except BaseExceptionGroup as failed:
+        raise _first(failed) from None
+    return [task.result() for task in tasks]
+
+
+async def _awaited(work: Awaitable[_T]) -> _T:
+    return await work
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = failed.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+async def memory(rig: Rig, model: Model, depth: Depth) -> Memory:
+    """What it holds after all that it was asked; then loaded anew with a larger context."""
+    usual = await rig.weigh(model)
+    why = None if usual else "what it holds cannot be seen from here"
+    if depth is Depth.QUICK or usual is None or not rig.loads(model):
+        return Memory(usual=usual, why=why, why_not_larger="not looked for")
+    larger = rig.larger_context(model)
+    if larger is None:
+        reason = "no larger context can be chosen for it"
+        return Memory(usual=usual, why_not_larger=reason)
+    try:
+        await rig.unload(model)
+        await rig.load(model, larger)
+        weighed = await rig.weigh(model)
+        await rig.unload(model)
+    except Disturbed:
+        raise
+    except SmarterRouterError as error:
+        return Memory(usual=usual, why_not_larger=error.message)
+    return Memory(usual=usual, larger=weighed)
+
+
+async def abilities(rig: Rig, model: Model, pace: Pace) -> Abilities:
+    """Ask one small question for each capability."""
+    if Capability.CHAT not in model.capabilities:
+        return await _embeds(rig, model, pace)
+    found = {probe.name: await _probed(rig, model, pace, probe) for probe in CHAT_PROBES}
+    return Abilities(found=found)
+
+
+async def _probed(rig: Rig, model: Model, pace: Pace, probe: Probe) -> Ability:
+    replies: dict[str, Reply] = {}
+    for name, asked in probe.ask(model.id).items():
+        limit = limit_s(pace, asked.prompt_tokens, asked.max_tokens or 0)
+        try:
+            replies[name] = await rig.ask(asked, model, limit)
+        except SmarterRouterError as error:
+            return refused(error)
+    return probe.read(replies)
+
+
+async def _embeds(rig: Rig, model: Model, pace: Pace) -> Abilities:
+    try:
+        widths = await rig.embed(embedding(model.id, EMBEDDED), model, limit_s(pace, 256, 0))
+    except SmarterRouterError as error:
+        return Abilities(found={"embedding": refused(error)})
+    same = len(set(widths)) == 1 and len(widths) == len(EMBEDDED)
+    why = f"vectors of {widths[0]} numbers" if same else "its vectors differ in length"
+    return Abilities(
+        found={"embedding": Ability(same, why)}, dimensions=widths[0] if same else None
+    )

@@ -1,0 +1,167 @@
+"""All findings as one document: what ``profile --json`` and ``/admin/profiles`` tell. Pure.
+
+Scores run from 0 to 1, with 95 % intervals that hold whenever the asking was stopped. A group that
+nothing was measured of is missing: it keeps its prior. Unknown is ``null``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from smarterrouter.domain.groups import GROUPS
+from smarterrouter.domain.profiles import Answer, Figures
+from smarterrouter.profiling.checkers.verdict import How
+from smarterrouter.profiling.findings import Found
+from smarterrouter.profiling.judging import STEP as JUDGE
+from smarterrouter.profiling.judging import judged
+from smarterrouter.profiling.quiz import SETTLED, item_of
+from smarterrouter.profiling.statistics import Interval, Item, Standing, standings
+from smarterrouter.profiling.task import Task
+
+SCHEMA = 1
+Report = dict[str, Any]
+Reasons = Mapping[str, Mapping[str, Any]]
+"""By subject: why its scores had settled."""
+
+
+def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[Task]) -> Report:
+    """Of all models; ``tasks`` are those that answers may belong to, besides people's own."""
+    every = tuple(figures)
+    known = {task.id: task.key for task in tasks}
+    answers = {
+        one.model.model: tuple(a for a in one.answers if known.get(a.task_id, a.task) == a.task)
+        for one in found
+    }
+    flat = [answer for some in answers.values() for answer in some]
+    items = _items(tasks, flat)
+    scored = standings(items, _scores(flat))
+    reasons = _reasons(every)
+    return {
+        "schema": SCHEMA,
+        "models": [_model(one, answers[one.model.model], scored, reasons) for one in found],
+        "best": _best(scored),
+        "judges": [msgspec.json.decode(one.body) for one in every if one.identity == JUDGE],
+        "groups": list(GROUPS),
+    }
+
+
+def _items(tasks: Iterable[Task], answers: Iterable[Answer]) -> list[Item]:
+    """What could be answered: all bundled tasks that need no judge, and whatever else was."""
+    need_judge = {task.key for task in judged(tasks)}
+    items = {task.key: item_of(task) for task in tasks if task.key not in need_judge}
+    for answer in answers:
+        if answer.score is not None:
+            items.setdefault(answer.task, Item(answer.task, answer.group, answer.level))
+    return list(items.values())
+
+
+def _scores(answers: Iterable[Answer]) -> dict[str, dict[str, float | None]]:
+    found: dict[str, dict[str, float | None]] = {}
+    for answer in answers:
+        found.setdefault(answer.subject, {})[answer.task] = answer.score
+    return found
+
+
+def _reasons(figures: Iterable[Figures]) -> dict[str, Mapping[str, Any]]:
+    return {
+        one.step.removeprefix(SETTLED): msgspec.json.decode(one.body)
+        for one in figures
+        if one.step.startswith(SETTLED)
+    }
+
+
+def _model(
+    one: Found,
+    answers: Sequence[Answer],
+    scored: Mapping[str, Standing],
+    reasons: Reasons,
+) -> Report:
+    model, profile = one.model, one.profile
+    return {
+        "model": model.model,
+        "backend": model.backend,
+        "imported": one.imported,
+        "depth": model.depth,
+        "done": model.done,
+        "failure": model.failure,
+        "at": model.at,
+        "size_bytes": model.size_bytes,
+        "parameters": model.parameters,
+        "quantization": model.quantization,
+        "context_length": model.context_length,
+        "load_seconds": profile.load_seconds,
+        "footprint_bytes": profile.footprint_bytes,
+        "load": msgspec.to_builtins(one.load),
+        "speed": msgspec.to_builtins(one.speed),
+        "parallel": msgspec.to_builtins(one.parallel.rows) if one.parallel else None,
+        "memory": msgspec.to_builtins(one.memory),
+        "abilities": msgspec.to_builtins(one.abilities.found) if one.abilities else None,
+        "dimensions": one.abilities.dimensions if one.abilities else None,
+        "candidates": [
+            _candidate(subject, answers, scored[subject], reasons.get(subject, {}))
+            for subject in one.subjects
+            if subject in scored
+        ],
+    }
+
+
+def _candidate(
+    subject: str, answers: Sequence[Answer], standing: Standing, reasons: Mapping[str, Any]
+) -> Report:
+    own = [answer for answer in answers if answer.subject == subject]
+    why = reasons.get("groups") or {}
+    return {
+        "subject": subject,
+        "overall": _interval(standing.overall),
+        "settled": reasons.get("overall"),
+        "tokens": sum(answer.answer_tokens or 0 for answer in own),
+        "seconds": sum(answer.seconds for answer in own),
+        "groups": {
+            group: {
+                "score": score.score,
+                **_interval(score.interval),
+                **_counts([a for a in own if a.group == group]),
+                "settled": why.get(group),
+            }
+            for group, score in standing.groups.items()
+        },
+    }
+
+
+def _interval(interval: Interval) -> Report:
+    return {
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "count": interval.count,
+    }
+
+
+def _counts(answers: Sequence[Answer]) -> Report:
+    """How many were asked, and how the measured ones were judged."""
+    how = Counter(answer.how for answer in answers if answer.score is not None)
+    return {
+        "asked": len(answers),
+        "unmeasured": sum(answer.score is None for answer in answers),
+        "parsed": how[How.PARSED],
+        "judged": how[How.JUDGED],
+    }
+
+
+def _best(scored: Mapping[str, Standing]) -> Report:
+    """Who is best of each group, by the best guess of each, and overall."""
+    best: Report = {}
+    for group in GROUPS:
+        there = {s: one.groups[group].score for s, one in scored.items() if group in one.groups}
+        if there:
+            subject = max(there, key=lambda s: (there[s], s))
+            best[group] = {"subject": subject, "score": there[subject]}
+    measured = [(s, one.overall.mean) for s, one in scored.items() if one.overall.mean is not None]
+    if measured:
+        subject, mean = measured[0]
+        best["overall"] = {"subject": subject, "score": mean}
+    return best

@@ -1,0 +1,134 @@
+"""Profiles models one after the other: which, in which order, and what a failure means.
+
+1. A model that is done at this depth is passed over, unless it is forced. An unfinished one goes
+   on where it was: steps and answers that are kept are not repeated.
+2. A model whose backend goes on failing is given up with the reason, and tried again the next
+   time. The others are not held up by it.
+3. Whoever needs the models meanwhile goes first; see ``measuring.undisturbed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence, Set
+
+import msgspec
+
+from smarterrouter.domain.models import Model
+from smarterrouter.domain.profiles import Depth, ProfiledModel
+from smarterrouter.errors import ModelNotFound, SmarterRouterError
+from smarterrouter.profiling.bench import Bench
+from smarterrouter.profiling.events import ModelBegan, ModelEnded, Planned, Skipped
+from smarterrouter.profiling.forecast import expected_s
+from smarterrouter.profiling.rig import Pace
+from smarterrouter.profiling.speed import Speed
+from smarterrouter.profiling.visit import Visit, measured
+
+log = logging.getLogger(__name__)
+
+Plan = tuple[tuple[Model, float], ...]
+"""Models in their order, and about how many seconds each will take."""
+
+
+class Runner:
+    """See above."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    async def plan(self) -> Plan:
+        """What is to be profiled. Raises ``ModelNotFound`` for a name that is not there."""
+        bench = self._bench
+        kept = {one.identity: one for one in await asyncio.to_thread(bench.notes.models)}
+        answers = await asyncio.to_thread(bench.notes.answers)
+        answered = {(answer.identity, answer.task) for answer in answers}
+        left_out = {} if bench.options.wanted else bench.rig.left_out()
+        found: list[tuple[Model, float]] = []
+        for model in self._wanted():
+            if model.id in left_out:
+                why = f"{left_out[model.id]}; name it with --model to profile it"
+                bench.tell(Skipped(model.id, why))
+            elif self._is_done(kept.get(bench.rig.identity(model)), answered):
+                bench.tell(Skipped(model.id, "profiled already; --force does it anew"))
+            else:
+                options = bench.options
+                tasks = (*options.tasks, *options.always)
+                seconds = expected_s(model, await self._pace(model), tasks, options.depth)
+                found.append((model, seconds))
+        return tuple(found)
+
+    async def run(self) -> Mapping[str, str | None]:
+        """Profile them. Why each model was given up; ``None`` where all was done."""
+        planned = await self.plan()
+        self._bench.tell(Planned(tuple((model.id, seconds) for model, seconds in planned)))
+        outcome: dict[str, str | None] = {}
+        for number, (model, _) in enumerate(planned, 1):
+            self._bench.tell(ModelBegan(model.id, number, len(planned)))
+            began = self._bench.clock.now()
+            outcome[model.id] = await self._profile(model)
+            spent = self._bench.clock.now() - began
+            self._bench.tell(ModelEnded(model.id, spent, outcome[model.id]))
+        return outcome
+
+    def _wanted(self) -> Sequence[Model]:
+        there, wanted = self._bench.rig.models(), self._bench.options.wanted
+        for name in wanted:
+            if not any(name in (model.id, str(model.ref)) for model in there):
+                known = ", ".join(sorted(model.id for model in there)[:8]) or "none"
+                raise ModelNotFound(f"There is no model '{name}'. Known models: {known}.")
+        return [m for m in there if not wanted or {m.id, str(m.ref)} & set(wanted)]
+
+    def _is_done(self, kept: ProfiledModel | None, answered: Set[tuple[str, str]]) -> bool:
+        options = self._bench.options
+        if kept is None or not kept.done or options.force:
+            return False
+        if any((kept.identity, task.key) not in answered for task in options.always):
+            return False
+        return kept.depth is Depth.FULL or options.depth is Depth.QUICK
+
+    async def _profile(self, model: Model) -> str | None:
+        try:
+            await self._begin_anew(model)
+            await self._keep(model, done=False)
+            await Visit(self._bench, model).all()
+        except SmarterRouterError as error:
+            log.warning("profiling %s was given up: %s", model.id, error.message)
+            await self._keep(model, done=False, failure=error.message)
+            return error.message
+        await self._keep(model, done=True)
+        return None
+
+    async def _begin_anew(self, model: Model) -> None:
+        """Forget what is kept of it, where that is wanted."""
+        bench, identity = self._bench, self._bench.rig.identity(model)
+        kept = await asyncio.to_thread(bench.notes.models)
+        unfinished = any(one.identity == identity and not one.done for one in kept)
+        if bench.options.force or (bench.options.restart and unfinished):
+            await bench.notes.forget(identity)
+
+    async def _keep(self, model: Model, *, done: bool, failure: str | None = None) -> None:
+        await self._bench.notes.keep(
+            ProfiledModel(
+                identity=self._bench.rig.identity(model),
+                model=model.id,
+                backend=model.ref.backend,
+                depth=self._bench.options.depth,
+                done=done,
+                failure=failure,
+                at=self._bench.wall(),
+                size_bytes=model.size_bytes,
+                parameters=model.parameters,
+                quantization=model.quantization,
+                context_length=model.usable_context,
+                capabilities=tuple(sorted(model.capabilities)),
+            )
+        )
+
+    async def _pace(self, model: Model) -> Pace:
+        """As it was measured before, else a guess."""
+        guess, identity = self._bench.rig.pace(model), self._bench.rig.identity(model)
+        for kept in await asyncio.to_thread(self._bench.notes.figures, identity):
+            if kept.step == "speed":
+                return measured(guess, msgspec.json.decode(kept.body, type=Speed))
+        return guess

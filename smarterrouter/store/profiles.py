@@ -1,0 +1,130 @@
+"""What profiling has found out, kept as it comes. Decides nothing.
+
+One row for each thing: whoever comes second to the same thing takes the place of the first, so
+that nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from smarterrouter.domain.profiles import (
+    Answer,
+    Figures,
+    PairVerdict,
+    ProfiledModel,
+    ProfileRecord,
+)
+from smarterrouter.errors import Unavailable
+from smarterrouter.store.queries import reading
+from smarterrouter.store.writer import Writer
+
+TABLES: dict[type[Struct], str] = {
+    Answer: "profile_answers",
+    Figures: "profile_figures",
+    ProfiledModel: "profile_models",
+    PairVerdict: "profile_verdicts",
+}
+_T = TypeVar("_T", bound=Struct)
+
+
+class _Kept(Struct, frozen=True):
+    """See ``writer.Entry``."""
+
+    record: ProfileRecord
+
+    def weight(self) -> int:
+        return len(self.record.text) if isinstance(self.record, Answer) else 256
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        fields = {
+            name: _plain(getattr(self.record, name)) for name in self.record.__struct_fields__
+        }
+        names, marks = columns(fields), ", ".join(f":{name}" for name in fields)
+        table = TABLES[type(self.record)]
+        connection.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", fields)  # noqa: S608
+
+
+class _Forgotten(Struct, frozen=True):
+    """See ``writer.Entry``: one model's rows go."""
+
+    identity: str
+
+    def weight(self) -> int:
+        return 0
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        for table in ("profile_answers", "profile_figures", "profile_models"):
+            connection.execute(f"DELETE FROM {table} WHERE identity = ?", (self.identity,))  # noqa: S608
+
+
+class Profiles:
+    """See ``domain.profiles.ProfileNotes``."""
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self._path = path
+        self._writer = writer
+
+    async def keep(self, record: ProfileRecord) -> None:
+        await self._written(_Kept(record))
+
+    async def forget(self, identity: str) -> None:
+        await self._written(_Forgotten(identity))
+
+    def models(self) -> Sequence[ProfiledModel]:
+        return self._read(ProfiledModel, "ORDER BY at, identity", {})
+
+    def answers(self, identity: str | None = None) -> Sequence[Answer]:
+        return self._read(Answer, f"{_OF_ONE} ORDER BY at, task", {"identity": identity})
+
+    def figures(self, identity: str | None = None) -> Sequence[Figures]:
+        return self._read(Figures, f"{_OF_ONE} ORDER BY at", {"identity": identity})
+
+    def verdicts(self, judge: str) -> Sequence[PairVerdict]:
+        return self._read(PairVerdict, "WHERE judge = :judge ORDER BY at", {"judge": judge})
+
+    async def _written(self, entry: _Kept | _Forgotten) -> None:
+        if not await asyncio.wrap_future(self._writer.keep(entry)):
+            raise Unavailable(
+                f"{self._path} cannot be written, so nothing that is measured would last. Is the "
+                "disk full, or does another program hold the file?"
+            )
+
+    def _read(self, kind: type[_T], clause: str, values: dict[str, str | None]) -> list[_T]:
+        with reading(self._path) as connection:
+            if connection is None:
+                return []
+            names = columns(kind.__struct_fields__)
+            query = f"SELECT {names} FROM {TABLES[kind]} {clause}"  # noqa: S608
+            return [_struct(kind, row) for row in connection.execute(query, values)]
+
+
+_OF_ONE = "WHERE (:identity IS NULL OR identity = :identity)"
+
+
+def columns(names: Iterable[str]) -> str:
+    """Names in quotation marks: one of them is a word of SQL."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _plain(value: object) -> object:
+    """A value as a column holds it: lists as JSON."""
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).decode()
+    return msgspec.json.encode(value).decode() if isinstance(value, tuple) else value
+
+
+def _struct(kind: type[_T], row: sqlite3.Row) -> _T:
+    fields = dict(row)
+    if kind is ProfiledModel:
+        fields["capabilities"] = msgspec.json.decode(fields["capabilities"])
+    if kind is Figures:
+        fields["body"] = msgspec.Raw(fields["body"].encode())
+    return msgspec.convert(fields, kind, strict=False)

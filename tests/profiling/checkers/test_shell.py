@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smarterrouter.errors import ConfigError
+from smarterrouter.profiling.checkers.shell import MOST_COMMAND, check, parses
+from smarterrouter.profiling.checkers.specs import Shell
+from smarterrouter.profiling.checkers.verdict import How
+from smarterrouter.profiling.sandbox import Limits, Sandbox, find
+
+FRUIT = Shell({"fruit.txt": "pear\napple\npear\n", "sub/x.txt": ""}, "apple\npear\n")
+SHORT = Limits(seconds=1.0, processes=8)
+
+
+@pytest.fixture
+async def sandbox() -> Sandbox:
+    try:
+        return await find()
+    except ConfigError as error:
+        pytest.skip(error.message)
+
+
+GOOD = {
+    "bare": "sort -u fruit.txt",
+    "a block": "Use this:\n\n```bash\nsort -u fruit.txt\n```\n\nIt sorts.",
+    "a block without a language": "```\nsort -u fruit.txt\n```",
+    "a session": "```console\n$ sort -u fruit.txt\napple\npear\n```",
+    "in the words": "You can use `sort` for that: `sort -u fruit.txt` does it.",
+    "another way after it": "```sh\nsort -u fruit.txt\n```\nor\n```sh\nsort fruit.txt | uniq\n```",
+    "several lines": "```sh\n# all of them\nsort fruit.txt |\n  uniq\n```",
+    "a script": "```sh\n#!/bin/sh\nset -e\nsort fruit.txt > t\nuniq t; rm t\n```",
+    "space at the ends": "sort -u fruit.txt | sed 's/$/  /'; echo",
+    "awk": "awk '!seen[$0]++' fruit.txt | sort",
+    "an exit code": "sort -u fruit.txt; false",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+async def test_a_right_command_scores_1(sandbox: Sandbox, name: str) -> None:
+    verdict = await check(FRUIT, GOOD[name], sandbox, SHORT)
+    assert (verdict.score, verdict.how) == (1.0, How.RUN), verdict.why
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_right_command_parses(name: str) -> None:
+    verdict = parses(FRUIT, GOOD[name])
+    assert (verdict.score, verdict.how) == (1.0, How.PARSED), verdict.why
+
+
+WRONG = {
+    "another order": ("sort -ru fruit.txt", "line 1 is 'pear', not 'apple'"),
+    "too much": ("sort fruit.txt", "line 3 is 'pear', not missing"),
+    "too little": ("echo apple", "line 2 is missing, not 'pear'"),
+    "nothing": ("true", "line 1 is missing, not 'apple'"),
+    "no such program": ("no-such-program fruit.txt", "not found"),
+    "no command": ("```sh\n\n```", "no command"),
+    "a loop": ("while :; do :; done", "it did not end within 1 s"),
+    "reading on": ("cat - fruit.txt | sort -u | tail -n 1", "line 1 is 'pear', not 'apple'"),
+    "much output": ("yes", "it wrote more than 64 KiB"),
+    "a fork bomb": ("b() { b | b & }; b; sleep 9", "it "),
+    "the home folder": ("rm -rf ~ / 2>&1; ls ~ | head -n 1", "line 1 is"),
+    "a NUL": ("echo \0", "NUL"),
+    "too long": ("echo " + "x" * MOST_COMMAND, "longer than"),
+    "half a character": ("echo '\ud800'", "line 1 is '?', not 'apple'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_wrong_command_scores_0_and_says_why(sandbox: Sandbox, name: str) -> None:
+    answer, why = WRONG[name]
+    verdict = await check(FRUIT, answer, sandbox, SHORT)
+    assert (verdict.score, verdict.how) == (0.0, How.RUN)
+    assert why in verdict.why
+    assert (await check(FRUIT, GOOD["bare"], sandbox)).score == 1.0
+
+
+async def test_order_counts_only_where_it_is_asked_for(sandbox: Sandbox) -> None:
+    anyhow = Shell(FRUIT.files, FRUIT.stdout, unordered=True)
+    assert (await check(anyhow, "sort -ru fruit.txt", sandbox)).score == 1.0
+    assert (await check(anyhow, "sort fruit.txt", sandbox)).score == 0.0
+
+
+async def test_space_within_and_before_a_line_counts(sandbox: Sandbox) -> None:
+    assert (await check(FRUIT, "sort -u fruit.txt | sed 's/^/ /'", sandbox)).score == 0.0
+
+
+async def test_a_sandbox_that_fails_leaves_the_answer_unmeasured(sandbox: Sandbox) -> None:
+    broken = Sandbox(sandbox.bwrap, sandbox.python, ("--ro-bind", "/no/such/folder", "/usr"))
+    assert (await check(FRUIT, GOOD["bare"], broken)).score is None
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "```sh\n```", "sort 'fruit.txt", "if true; then echo", "a | | b", "(" * 10_000]
+)
+def test_what_sh_cannot_read_scores_0(answer: str) -> None:
+    verdict = parses(FRUIT, answer)
+    assert (verdict.score, verdict.how) == (0.0, How.PARSED)
+
+
+def test_parsing_runs_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "run"
+    assert parses(FRUIT, f"touch {mark}; $(touch {mark}); : ${{x:=`touch {mark}`}}").score == 1.0
+    assert not mark.exists()
+
+
+def test_without_sh_it_is_unmeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert parses(FRUIT, GOOD["bare"]).score is None
