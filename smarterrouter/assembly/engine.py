@@ -31,7 +31,7 @@ from smarterrouter.residency.planner import Planner
 from smarterrouter.residency.room import Rules
 from smarterrouter.residency.scheduler import Scheduler
 from smarterrouter.residency.states import Residency
-from smarterrouter.residency.weighing import unexplained
+from smarterrouter.residency.weighing import spread, unexplained
 from smarterrouter.routing.decision import Policy
 from smarterrouter.routing.seconds import Standing, load_seconds
 from smarterrouter.store.database import bring_up_to_date, default_path
@@ -76,7 +76,7 @@ class Engine:
             self._conduct,
         )
         self.scheduler = Scheduler(
-            self.planner, self.backends, clock, self.machines, self.demands.learn
+            self.planner, self.backends, clock, self.machines, self.demands.learn, self._suspect
         )
         self.clock = clock
         policy = Policy(settings.quality_preference)
@@ -190,13 +190,27 @@ class Engine:
 
     def _held(self, model: Model) -> Held | None:
         """What a model that its backend lists as loaded holds, and where that may be."""
-        if model.held is None:
+        demand, lies = self.demands.of(model.ref, 0), self.ledger.share_of(model.ref)
+        if model.held is None and (demand is None or lies):
             return None
-        demand = self.demands.of(model.ref, 0)
-        devices = demand.devices if demand else ()
-        share = unexplained(model.held.bytes, devices, self._unexplained)
-        told = model.held.bytes
+        if model.held is None:  # its backend says that it is loaded, and not how large it is
+            assert demand is not None
+            share = unexplained(demand.least, demand.devices, self._unexplained)
+            return Held(share, demand.source)
+        told, devices = model.held.bytes, demand.devices if demand else ()
+        if lies and self.planner.state(model.ref) is Residency.READY:  # there it stays
+            share = spread(told, lies)
+        else:
+            share = unexplained(told, devices, self._unexplained)
         return Held(share, model.held.source, model.held.context, told)
+
+    def _suspect(self, model: ModelRef) -> None:
+        """Others seem to use what the model needs: have all backends of its node say what is
+        loaded there, for that may be it."""
+        node = self.backends[model.backend].node
+        for name, backend in self.backends.items():
+            if backend.node == node:
+                self.catalogue.suspect(name)
 
     def _unexplained(self, device: str) -> int:
         used = self.machines.used_bytes(device)
@@ -219,6 +233,7 @@ class Engine:
                 snapshot.device.total_bytes,
                 snapshot.used_bytes,
                 {ref: one.used[device] for ref, one in measured.items() if device in one.used},
+                snapshot.at,
             )
             for device, snapshot in self.machines.monitor.latest.items()
         }
@@ -244,7 +259,7 @@ class Engine:
 
         Only on devices where it is known to lie: a model on a card also has a process in RAM.
         """
-        before = self.planner.seat(ref).seen
+        before = self.planner.seat(ref).seen or self.ledger.share_of(ref)
         grown = {d: max(count, share.get(d, 0)) for d, count in before.items()}
         if grown != before and self.planner.state(ref) is Residency.READY:
             self.demands.learn(ref, 0, Held(grown, "measured"))

@@ -104,8 +104,8 @@ class Machines:
         cards = self._cards(devices)
         if not cards:
             return {}
-        latest = await self.monitor.sample()
-        return {device: latest[device].used_bytes for device in cards}
+        latest = await self.monitor.look(cards)
+        return {device: seen.used_bytes for device, seen in latest.items()}
 
     async def settled(self, devices: Collection[str]) -> Used:
         cards = self._cards(devices)
@@ -113,8 +113,8 @@ class Machines:
 
     async def of_processes(self, pids: Collection[int], devices: Collection[str]) -> Share:
         self._pids |= frozenset(pids)
-        if self._cards(devices):
-            await self.monitor.sample()
+        if cards := self._cards(devices):
+            await self.monitor.look(cards)
         held = (await self._measured({"": tuple(pids)}))[""].share
         return {device: count for device, count in held.items() if device in devices}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class MemorySnapshot:
 
     ``processes`` is what each process (by pid, of this machine) holds there, where that can be
     seen. ``gone``: the device was there before and is not any more; that its figures are unknown
-    alone does not say so.
+    alone does not say so. ``at`` is when its probe was asked, in clock seconds.
     """
 
     device: GpuDevice
@@ -39,3 +40,4 @@ class MemorySnapshot:
     source: str
     processes: Mapping[int, int] | None = None
     gone: bool = False
+    at: float = math.inf

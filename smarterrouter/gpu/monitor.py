@@ -49,7 +49,7 @@ class Monitor:
         limit_s: float = PROBE_LIMIT_S,
     ) -> None:
         self.latest: Sample = {}
-        self._sources = [_Source(probe, limit_s) for probe in probes]
+        self._sources = [_Source(probe, limit_s, clock) for probe in probes]
         self._clock = clock
         self._interval_s = interval_s
         self._busy_interval_s = busy_interval_s
@@ -102,6 +102,21 @@ class Monitor:
             self._pass = asyncio.create_task(self._look())
         return await asyncio.shield(self._pass)
 
+    async def look(self, devices: Collection[str]) -> Sample:
+        """Look at these devices from now on; a probe that has others alone holds up nobody.
+
+        For one that has never been seen, all probes are asked.
+        """
+        if self.latest.keys() >= set(devices):
+            asked = [one for one in self._sources if not one.seen.keys().isdisjoint(devices)]
+            async with asyncio.TaskGroup() as group:
+                for source in asked:
+                    group.create_task(source.ask())
+            self._tell()
+        else:
+            await self.sample()
+        return {name: self.latest[name] for name in devices if name in self.latest}
+
     async def settled(
         self,
         devices: Collection[str],
@@ -118,7 +133,7 @@ class Monitor:
         until = self._clock.now() + limit_s
         row: deque[dict[str, int | None]] = deque(maxlen=samples)
         while True:
-            seen = await self.sample()
+            seen = await self.look(devices)
             row.append({name: _used(seen.get(name)) for name in devices})
             if len(row) == samples and _agree(row, tolerance_bytes):
                 break
@@ -132,16 +147,20 @@ class Monitor:
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
                 group.create_task(source.ask())
+        self._tell()
+        return self.latest
+
+    def _tell(self) -> None:
+        """What all probes told last is what is known from now on."""
         sample = {name: seen for source in self._sources for name, seen in source.seen.items()}
         self._notice(sample)
         self.latest = sample
-        self._remember(sample)
+        self._remember(self.latest)
         for watcher in self._watchers:
             try:
-                watcher(sample)
+                watcher(self.latest)
             except Exception:
                 log.exception("somebody who watches the devices failed")
-        return sample
 
     def _notice(self, sample: Sample) -> None:
         """Say so, once, when a device's figures go away or come back."""
@@ -164,17 +183,32 @@ class Monitor:
 class _Source:
     """One probe, and what it told last: ``seen``, by device id, in the order of appearance."""
 
-    def __init__(self, probe: GpuProbe, limit_s: float) -> None:
+    def __init__(self, probe: GpuProbe, limit_s: float, clock: Clock) -> None:
         self.seen: Sample = {}
         self._probe = probe
         self._limit_s = limit_s
+        self._clock = clock
+        self._look: asyncio.Task[None] | None = None
+        self._begun = False
         self._answer: asyncio.Future[Told | Exception] | None = None
         self._answered = False
         self._failing = False
 
     async def ask(self) -> None:
-        """Bring ``seen`` up to date; what it does not tell of in time is unknown."""
-        told = {snapshot.device.id: snapshot for snapshot in await self._told()}
+        """Bring ``seen`` up to date by a look that begins from now on. All who come while one is
+        under way share the one after it."""
+        while self._begun and self._look and not self._look.done():
+            await asyncio.wait({self._look})
+        if self._look is None or self._look.done():
+            self._begun = False
+            self._look = asyncio.create_task(self._asked())
+        await asyncio.shield(self._look)
+
+    async def _asked(self) -> None:
+        """What it does not tell of in time is unknown."""
+        self._begun, at = True, self._clock.now()
+        answer = await self._told()
+        told = {snapshot.device.id: replace(snapshot, at=at) for snapshot in answer}
         kept = {name: told.get(name) or _unknown(before) for name, before in self.seen.items()}
         self.seen = {**kept, **told}
 

@@ -16,9 +16,9 @@ from msgspec import Raw
 from smarterrouter.domain.models import Model
 from smarterrouter.domain.profiles import Answer, Depth, Figures
 from smarterrouter.errors import BackendTimeout, BadRequest
+from smarterrouter.profiling import checkers
 from smarterrouter.profiling.asking import CHARACTERS_PER_TOKEN, Reply, question, thinking
 from smarterrouter.profiling.bench import Bench
-from smarterrouter.profiling.checkers import check, parses
 from smarterrouter.profiling.checkers import python as python_code
 from smarterrouter.profiling.checkers import shell as shell_code
 from smarterrouter.profiling.checkers.reading import answer_of
@@ -180,8 +180,8 @@ async def verdict_of(task: Task, text: str, sandbox: Sandbox | None) -> Verdict:
         case Shell() as spec if sandbox:
             return await shell_code.check(spec, answer, sandbox)
         case Python() | Shell():
-            return await asyncio.to_thread(parses, task.check, answer)
-    return await asyncio.to_thread(check, task.check, answer)
+            return await asyncio.to_thread(checkers.parses, task.check, answer)
+    return await asyncio.to_thread(checkers.check, task.check, answer)
 
 
 def item_of(task: Task) -> Item:

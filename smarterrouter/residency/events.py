@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,17 +37,25 @@ class StartUnload(Struct, frozen=True):
     why: str
 
 
-Effect = Grant | Refuse | StartLoad | StartUnload
+class Suspect(Struct, frozen=True):
+    """What others use is in the way of the model: whose that is should be looked at anew."""
+
+    model: ModelRef
+
+
+Effect = Grant | Refuse | StartLoad | StartUnload | Suspect
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """``queue_size`` requests may wait at once, each for ``wait_s`` at most; ``patience_s`` how
-    long others may go ahead of one that has no room."""
+    long others may go ahead of one that has no room. ``doubt_s``, but no longer than patience
+    lasts, is how long what others use may be in the way before it counts as lasting."""
 
     queue_size: int = 256
     patience_s: float = 30.0
     wait_s: float = 600.0
+    doubt_s: float = 10.0
 
 
 class Held(Struct, frozen=True):
@@ -64,9 +73,10 @@ class Held(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a device said. ``ours`` is the part of ``used_bytes`` that certain models were seen to
-    hold; a device that has gone has no total."""
+    """What a device said when it was asked ``at`` that time. ``ours`` is the part of
+    ``used_bytes`` that certain models were seen to hold; a device that has gone has no total."""
 
     total_bytes: int | None
     used_bytes: int | None
     ours: Mapping[ModelRef, int] = field(default_factory=dict)
+    at: float = math.inf

@@ -75,13 +75,20 @@ def chosen(
     if not missing:
         return []
     taken: list[Resident] = []
-    for resident in sorted(_helpful(missing, idle), key=_ORDERS[strategy](missing)):
+    for resident in in_turn(missing, idle, strategy):
         if not missing.keys().isdisjoint(resident.share):
             taken.append(resident)
             missing = _less(missing, resident.share)
             if not missing:
                 return _needed(lack, taken)
     return None
+
+
+def in_turn(
+    lack: Mapping[str, int], idle: Sequence[Resident], strategy: Strategy
+) -> list[Resident]:
+    """Those that hold something on these devices, in the order in which they would go."""
+    return sorted(_helpful(lack, idle), key=_ORDERS[strategy](lack))
 
 
 def price(going: Sequence[Resident], strategy: Strategy) -> float:

@@ -51,6 +51,11 @@ class VramLedger:
         unused = limit.total_bytes - limit.buffer_bytes - self.foreign.get(device, 0)
         return min(limit.budget_bytes, unused)
 
+    def lasting(self, device: str) -> int:
+        """Bytes that would be free if we held nothing, and nobody else did either."""
+        limit = self.limits.get(device, GONE)
+        return min(limit.budget_bytes, limit.total_bytes - limit.buffer_bytes)
+
     def over_budget(self, device: str) -> int:
         """Bytes that we ourselves hold too much there, whatever others do."""
         limit = self.limits.get(device)

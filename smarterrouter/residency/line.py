@@ -83,11 +83,13 @@ class Line:
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """The models that somebody waits for, the one whose turn is first first."""
+        """The models that somebody waits for, the one whose turn is first first.
+
+        Whoever of those who wait for a model has the first turn of all brings it forward.
+        """
 
         def turn(model: ModelRef) -> tuple[int, int]:
-            _, number, _, tag = self._places[model][0]
-            return tag, number
+            return min([(tag, number) for _, number, _, tag in self._places[model]])
 
         return tuple(sorted(self._places, key=turn))
 

@@ -42,6 +42,7 @@ from smarterrouter.residency.events import (
     Refuse,
     StartLoad,
     StartUnload,
+    Suspect,
     Used,
 )
 from smarterrouter.residency.eviction import Resident
@@ -57,6 +58,7 @@ GROWTH_FORESEEN = ("estimated", "measured")
 """Where a demand comes from that counts what a model will grow to."""
 
 NOTHING: Used = {}
+NOWHERE: Share = {}
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class Planner:
         self._rooms = Rooms(ledger, self.seats, rules)
         self._bars: dict[ModelRef, Way] = {}
         self._made_way: dict[ModelRef, tuple[ModelRef, ...]] = {}
+        self._suspected: set[int] = set()
 
     # what requests do
 
@@ -162,12 +165,18 @@ class Planner:
         return effects
 
     def load_failed(
-        self, model: ModelRef, error: SmarterRouterError, now: float, used: Used = NOTHING
+        self,
+        model: ModelRef,
+        error: SmarterRouterError,
+        now: float,
+        used: Used = NOTHING,
+        left: Share = NOWHERE,
     ) -> list[Effect]:
         """A load has failed: every waiter gets the reason, and who made way for it comes back.
 
         A reload that its backend was too busy for has changed nothing; after any other failure
-        nobody knows whether what was there before has gone. ``used``: see ``unloaded``.
+        nobody knows whether what was there before has gone. ``used``: see ``unloaded``. ``left``
+        is what the failed load may have left behind.
         """
         seat = self._seat(model)
         if isinstance(error, Overloaded) and seat.reloading:
@@ -175,25 +184,31 @@ class Planner:
         seat.move(Move.LOAD_FAILED, now)
         seat.failed(error, now)
         seat.context = None
-        self.ledger.settle(model, seat.held_before)
+        self.ledger.settle(model, _larger(seat.held_before, left))
         self._look(used)
-        made_way = self._made_way.pop(model, ())
-        effects = self._refuse_all(model, error) + self._plan(now)
+        effects = self._refuse_all(model, error)
+        return effects + self._come_back(model, now)
+
+    def _come_back(self, failed: ModelRef, now: float) -> list[Effect]:
+        """After a load has failed: who waits goes on, and who made way for it comes back."""
+        made_way = self._made_way.pop(failed, ())
+        effects = self._plan(now)
         for victim in reversed(made_way):
-            effects += self._bring_back(victim, model, now)
+            effects += self._bring_back(victim, failed, now)
         return effects
 
     def _not_reloaded(
         self, model: ModelRef, seat: Seat, error: SmarterRouterError, now: float
     ) -> list[Effect]:
-        seat.move(Move.LOADED, now)
+        seat.move(Move.LOADED, seat.since_before)
+        seat.failed(error, now)
         self.ledger.settle(model, seat.held_before)
         effects: list[Effect] = []
         for ticket in self.line.waiting_for(model):
             if not seat.suffices(ticket.context):
                 self.line.leave(ticket)
                 effects.append(Refuse(ticket, error))
-        return effects + self._plan(now)
+        return effects + self._come_back(model, now)
 
     def unloaded(self, model: ModelRef, now: float, used: Used = NOTHING) -> list[Effect]:
         """An unload we started is done. ``used`` is what its devices hold now: what they still
@@ -238,7 +253,7 @@ class Planner:
             if unplaced or held.reported != seat.reported:
                 self._settle(model, seat, held)
                 return self._plan(now) + self._shed(now)
-        if not loaded and not seat.leases:
+        if not loaded and not seat.leases and seat.last_used <= since:
             return self._seen_away(model, seat, now)
         return self._plan(now)
 
@@ -379,10 +394,12 @@ class Planner:
     # the pass over the queue
 
     def _plan(self, now: float) -> list[Effect]:
-        for model in [m for m in self._made_way if m not in self.line and self._seat(m).away]:
-            del self._made_way[model]
+        for model in [m for m in self._made_way if m not in self.line]:
+            if self._seat(model).state is not Residency.LOADING:
+                del self._made_way[model]
         if not self.line:
             self._bars.clear()
+            self._suspected.clear()
             return []
         turn = _Round()
         for model in self.line.models:
@@ -408,11 +425,29 @@ class Planner:
         for ticket in sorted(self.line.waiting_for(model), key=lambda one: -one.context):
             if seat.ready and seat.suffices(ticket.context):
                 return
-            lack = self.too_large(model, ticket.context)
-            if lack is None:
+            if seat.ready and seat.failure is not None and now < seat.retry_at:
+                error = _again(model, seat, now)  # a reload that its backend was too busy for
+            elif (lack := self.too_large(model, ticket.context)) is None:
                 return
+            elif self._may_pass(ticket, turn, now):
+                continue
+            else:
+                error = self._never(model, ticket.context, lack)
             self.line.leave(ticket)
-            turn.effects.append(Refuse(ticket, self._never(model, ticket.context, lack)))
+            turn.effects.append(Refuse(ticket, error))
+
+    def _may_pass(self, ticket: Ticket, turn: _Round, now: float) -> bool:
+        """Whether only what others use is in the way, and perhaps not for long: it may be ours and
+        not known yet, or freed and not seen yet."""
+        demand = self._demand(ticket.model, ticket.context)
+        if demand is None or self._rooms.never_fits(ticket.model, demand):
+            return False
+        if now - ticket.since > min(self.limits.doubt_s, self.limits.patience_s):
+            return False
+        if ticket.id not in self._suspected:
+            self._suspected.add(ticket.id)
+            turn.effects.append(Suspect(ticket.model))
+        return True
 
     def _bar(self, turn: _Round, now: float) -> None:
         """Rule 2. Only the first to lose patience on a device bars anyone there."""
@@ -452,23 +487,48 @@ class Planner:
 
     def _bring_in(self, model: ModelRef, turn: _Round, idle: list[Resident], now: float) -> None:
         """Rule 4, for one model."""
-        demand = self._wanted(model)
         stay = turn.earlier - turn.barred
         may_go = [one for one in idle if one.ref not in stay] if stay else idle
-        way = self._rooms.way(model, demand, may_go, turn.claimed)
+        context, way = self._way(model, may_go, turn)
         if way is None:
             turn.claimed |= set(self._bars[model].share) if model in self._bars else set()
+            if self._seat(model).ready and model not in turn.impatient:
+                self._grant_past(model, turn)
         elif way.going or way.waits:
             why = f"to make room for {model}, {self._since(model, now)}"
             for ref in way.going:
                 turn.effects.append(self._start_unload(ref, why, now))
             gone = frozenset(way.going)
             idle[:] = [one for one in idle if one.ref not in gone]
-            self._made_way[model] = (*self._made_way.get(model, ()), *way.going)
+            if way.going:
+                self._made_way[model] = (*self._made_way.get(model, ()), *way.going)
             turn.claimed |= set(way.share)
         else:
-            turn.effects.append(self._start_load(model, way, self._since(model, now), now))
+            why = self._since(model, now)
+            turn.effects.append(self._start_load(model, way, why, now, context))
             idle[:] = [one for one in idle if one.ref != model]  # it was there, or in doubt
+
+    def _way(self, model: ModelRef, idle: list[Resident], turn: _Round) -> tuple[int, Way | None]:
+        """How it can come in, with as long a context as there is room for of those wanted."""
+        contexts = sorted({t.context for t in self.line.waiting_for(model)}, reverse=True)
+        if self._seat(model).ready:  # a reload that does not suffice for the longest is none
+            contexts = contexts[:1]
+        for context in contexts:
+            demand = self._demand(model, context) or Demand(0, "unknown")
+            way = self._rooms.way(model, demand, idle, turn.claimed)
+            if way is not None:
+                return context, way
+        return 0, None
+
+    def _grant_past(self, model: ModelRef, turn: _Round) -> None:
+        """Whoever is next needs a longer context than there is room for: those for whom it
+        suffices as it is do not wait for that."""
+        seat = self._seat(model)
+        for ticket in self.line.waiting_for(model):
+            if seat.has_slot and seat.suffices(ticket.context) and model not in turn.barred:
+                self.line.serve(ticket)
+                seat.leases += 1
+                turn.effects.append(Grant(ticket))
 
     def _idle(self, turn: _Round, now: float) -> list[Resident]:
         """Who may go in this round: nobody that can serve those who wait for it, or that will be
@@ -500,11 +560,14 @@ class Planner:
 
     # single moves
 
-    def _start_load(self, model: ModelRef, way: Way, why: str, now: float) -> StartLoad:
+    def _start_load(
+        self, model: ModelRef, way: Way, why: str, now: float, context: int = 0
+    ) -> StartLoad:
         seat = self._seat(model)
         seat.reloading, seat.held_before = seat.ready, self.ledger.share_of(model)
+        seat.since_before = seat.since
         seat.move(Move.RELOAD if seat.ready else Move.LOAD, now)
-        seat.loading_for = self._context(model)
+        seat.loading_for = context
         self.ledger.settle(model, _larger(way.share, seat.held_before))
         return StartLoad(model, Placement(way.share, seat.loading_for), why)
 
@@ -577,9 +640,12 @@ class Planner:
             return
         ours = perhaps = 0
         for model, held in self.ledger.holders(device):
-            if model in reading.ours:
+            seat = self.seats[model]
+            if seat.since > reading.at:  # it came after the device was asked
+                perhaps += held
+            elif model in reading.ours:
                 ours += reading.ours[model]
-            elif self.seats[model].ready:
+            elif seat.ready:
                 ours += held
             else:
                 perhaps += held

@@ -15,7 +15,7 @@ A model is too large when it would not fit even if every other model that is not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -23,7 +23,15 @@ from msgspec.structs import replace
 
 from smarterrouter.domain.models import ModelRef, Placing
 from smarterrouter.residency.demand import Demand
-from smarterrouter.residency.eviction import Resident, Strategy, chosen, price, regret_s, victims
+from smarterrouter.residency.eviction import (
+    Resident,
+    Strategy,
+    chosen,
+    in_turn,
+    price,
+    regret_s,
+    victims,
+)
 from smarterrouter.residency.ledger import GONE, Share, VramLedger
 from smarterrouter.residency.placement import placed, singles, split
 from smarterrouter.residency.seat import Seat
@@ -112,13 +120,18 @@ class Rooms:
         return min(found, key=lambda pair: pair[0])[1]
 
     def too_large(self, model: ModelRef, demand: Demand) -> str | None:
-        """Why the model would never fit; ``None`` when it would."""
+        """Why the model does not fit, whoever went; ``None`` when it would."""
         if not demand.devices:
             return None
         most = self._most(model, demand)
         if placed(_least(demand), most) is not None:
             return None
         return f"needs {gb(demand.least)} and {self._told(demand, most)}"
+
+    def never_fits(self, model: ModelRef, demand: Demand) -> bool:
+        """Whether it would not fit either if others used nothing: that may pass."""
+        lasting = self._most(model, demand, self._ledger.lasting)
+        return bool(demand.devices) and placed(_least(demand), lasting) is None
 
     def advice(self, model: ModelRef, demand: Demand) -> str:
         """What would make room for a model that is too large as things stand."""
@@ -162,13 +175,17 @@ class Rooms:
         ]
 
     def to_shed(self, idle: Iterable[Resident]) -> tuple[ModelRef, ...]:
-        """Who goes because we hold more than our budget, once it is seen; nobody if none can."""
-        over = {d: lack for d in self._ledger.limits if (lack := self._ledger.over_budget(d))}
-        if not over:
-            return ()
-        coming = self._coming()
-        still = {d: lack - coming.get(d, 0) for d, lack in over.items()}
-        return victims(still, list(idle), self._rules.strategy) or ()
+        """Who goes because we hold more than our budget; on a device where all that are idle do not
+        suffice, none goes for it."""
+        going: dict[ModelRef, Resident] = {}
+        coming, free = self._coming(), list(idle)
+        for device in self._ledger.limits:
+            freed = sum(one.share.get(device, 0) for one in going.values())
+            lack = self._ledger.over_budget(device) - coming.get(device, 0) - freed
+            rest = [one for one in free if one.ref not in going]
+            found = chosen({device: lack}, rest, self._rules.strategy) if lack > 0 else None
+            going |= {one.ref: one for one in found or ()}
+        return tuple(going)
 
     def _by_eviction(
         self, model: ModelRef, demand: Demand, soon: Mapping[str, int], idle: Iterable[Resident]
@@ -180,13 +197,27 @@ class Rooms:
         for share in singles(demand, dict.fromkeys(soon, demand.bytes)):
             self._add_way(ways, share, soon, others)
         if not ways and len(demand.devices) > 1:
-            attainable = {
-                d: n + sum([one.share.get(d, 0) for one in others]) for d, n in soon.items()
-            }
-            together = split(demand, attainable)
-            if together is not None:
-                self._add_way(ways, together, soon, others)
+            return self._split_by_eviction(demand, soon, others)
         return min(ways, key=_price_of)[1] if ways else None
+
+    def _split_by_eviction(
+        self, demand: Demand, soon: Mapping[str, int], idle: list[Resident]
+    ) -> Way | None:
+        """The first in turn go until a split fits; then whoever it fits without stays."""
+        lack = dict.fromkeys(soon, demand.bytes)
+        going: list[Resident] = []
+        for one in in_turn(lack, idle, self._rules.strategy):
+            going.append(one)
+            if split(demand, _freed(soon, going)) is not None:
+                break
+        else:
+            return None
+        for one in reversed(going[:-1]):
+            rest = [other for other in going if other is not one]
+            if split(demand, _freed(soon, rest)) is not None:
+                going = rest
+        share = split(demand, _freed(soon, going))
+        return Way(share or {}, tuple([one.ref for one in going]))
 
     def _add_way(
         self,
@@ -222,8 +253,11 @@ class Rooms:
                     coming[device] = coming.get(device, 0) + count
         return coming
 
-    def _most(self, model: ModelRef, demand: Demand) -> dict[str, int]:
+    def _most(
+        self, model: ModelRef, demand: Demand, ceiling: Callable[[str], int] | None = None
+    ) -> dict[str, int]:
         """Room by device if everybody went who ever will."""
+        below = ceiling or self._ledger.ceiling
         may_evict = self._rules.may_evict
         staying = [
             self._ledger.share_of(ref)
@@ -231,8 +265,7 @@ class Rooms:
             if (seat.pinned or not may_evict) and self._stays(seat) and ref != model
         ]
         return {
-            d: max(0, self._ledger.ceiling(d) - sum(share.get(d, 0) for share in staying))
-            for d in demand.devices
+            d: max(0, below(d) - sum(share.get(d, 0) for share in staying)) for d in demand.devices
         }
 
     def _stays(self, seat: Seat) -> bool:
@@ -265,6 +298,16 @@ class Rooms:
         beside += [f"{gb(staying)} held by models that stay"] if staying >= TOLD_BYTES else []
         told = f" ({', '.join(beside)})" if beside else ""
         return f"{device} has at most {gb(most)} for models{told}"
+
+
+def _freed(soon: Mapping[str, int], going: Iterable[Resident]) -> dict[str, int]:
+    """Room by device once these have gone."""
+    freed = dict(soon)
+    for one in going:
+        for device, count in one.share.items():
+            if device in freed:
+                freed[device] += count
+    return freed
 
 
 def _regret(seat: Seat, now: float) -> float:

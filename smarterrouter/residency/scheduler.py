@@ -30,12 +30,13 @@ from smarterrouter.residency.events import (
     Refuse,
     StartLoad,
     StartUnload,
+    Suspect,
     Used,
 )
 from smarterrouter.residency.history import History, Kind
 from smarterrouter.residency.ledger import Share
 from smarterrouter.residency.line import Ticket
-from smarterrouter.residency.planner import Planner
+from smarterrouter.residency.planner import NOWHERE, Planner
 from smarterrouter.residency.room import gb
 from smarterrouter.residency.seat import AWAY
 from smarterrouter.residency.states import Residency
@@ -102,8 +103,21 @@ class HeldLease:
         self._scheduler.release(self.model, self._since)
 
 
+class _Left(Exception):
+    """A load has failed, and may have left something behind."""
+
+    def __init__(self, error: SmarterRouterError, share: Share) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.share = share
+
+
 class Scheduler:
-    """The one loop that owns residency. Use it as an async context manager."""
+    """The one loop that owns residency. Use it as an async context manager.
+
+    ``suspect`` is called when a model has no room for what nobody explains, and after a load that
+    failed: whoever can should look at what the backends of its node have loaded.
+    """
 
     def __init__(
         self,
@@ -112,6 +126,7 @@ class Scheduler:
         clock: Clock,
         devices: Devices | None = None,
         learn: Learn = lambda model, context, held: None,
+        suspect: Callable[[ModelRef], None] = lambda model: None,
     ) -> None:
         self.planner = planner
         self.history = History()
@@ -119,6 +134,7 @@ class Scheduler:
         self._clock = clock
         self._devices = devices or Unseen()
         self._learn = learn
+        self._suspect = suspect
         self._ids = itertools.count(1)
         self._futures: dict[int, asyncio.Future[None]] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -160,6 +176,8 @@ class Scheduler:
         asked = self._clock.now()
         if self.planner.state(model) in AWAY:
             await self._look_first(model)
+            if self._closing:  # meanwhile: nobody would wake this waiter
+                raise Unavailable("smarterrouter is shutting down.")
         ticket = Ticket(next(self._ids), model, caller, asked, context)
         effects = self.planner.request(ticket)
         if len(effects) == 1 and type(effects[0]) is Grant and effects[0].ticket is ticket:
@@ -304,6 +322,8 @@ class Scheduler:
                         future.set_exception(error)
                 case StartLoad(model, placement, why):
                     self._start(self._load(model, placement, why), f"load {model}")
+                case Suspect(model):
+                    self._suspect(model)
                 case StartUnload(model, why):
                     self._leaving[model] = asyncio.Event()
                     self._start(self._unload(model, why), f"unload {model}")
@@ -332,8 +352,8 @@ class Scheduler:
                 held = await self._brought_in(model, placement, before)
         except (Exception, asyncio.CancelledError) as error:
             if not self._closing:
-                used = await self._used_now(before)
-                self._load_failed(model, error, began, used)
+                self._load_failed(model, error, began, await self._used_now(before))
+                self._suspect(model)
             return
         now = self._clock.now()
         log.info("loaded %s in %.1f s", model, now - began)
@@ -388,7 +408,9 @@ class Scheduler:
         return await self._devices.of_processes(pids, share) if pids and share else {}
 
     def _load_failed(self, model: ModelRef, error: BaseException, began: float, used: Used) -> None:
-        now = self._clock.now()
+        now, left = self._clock.now(), NOWHERE
+        if isinstance(error, _Left):
+            left, error = error.share, error.error
         if isinstance(error, SmarterRouterError):
             log.warning("loading %s failed: %s", model, error.message)
             told = BackendError(error.message) if isinstance(error, BadRequest) else error
@@ -397,7 +419,7 @@ class Scheduler:
             said = str(error) or type(error).__name__
             told = BackendError(f"{model.name} failed to load: {said}")
         self.history.add(Kind.LOAD_FAILED, model, told.message.rstrip("."), seconds=now - began)
-        self._carry_out(self.planner.load_failed(model, told, now, used))
+        self._carry_out(self.planner.load_failed(model, told, now, used, left))
 
     async def _refuse_spilled(
         self, model: ModelRef, placement: Placement, footprint: Footprint, before: Used
@@ -406,15 +428,20 @@ class Scheduler:
         whole = footprint.bytes + footprint.spilled_bytes
         learned = Held({"": whole}, "reported", footprint.context)
         self._learn(model, placement.context, learned)
-        await self._backends[model.backend].unload(model.name)
         share = spread(footprint.bytes, placement.share)
-        with_it = {d: was + share.get(d, 0) for d, was in before.items() if was is not None}
-        await self._seen_free(share, with_it)
-        raise InsufficientVram(
+        told = InsufficientVram(
             f"{model.name} takes {gb(whole)}, and {model.backend} put "
-            f"{gb(footprint.spilled_bytes)} of it into RAM. It was unloaded again: use a smaller "
+            f"{gb(footprint.spilled_bytes)} of it into RAM. It is unloaded again: use a smaller "
             "quantisation or context."
         )
+        try:
+            await self._backends[model.backend].unload(model.name)
+        except SmarterRouterError as error:
+            log.error("unloading %s failed: %s", model, error.message)
+            raise _Left(told, share) from error
+        with_it = {d: was + share.get(d, 0) for d, was in before.items() if was is not None}
+        await self._seen_free(share, with_it)
+        raise told
 
     async def _correct(
         self, model: ModelRef, placement: Placement, held: Held, before: Used, moves: int
@@ -427,7 +454,8 @@ class Scheduler:
         except Exception:
             log.exception("what %s holds cannot be seen", model)
             return
-        share = difference(before, after, sum(held.share.values()))
+        expected = sum(held.share.values())
+        share = difference(before, after, expected, reported=held.source == "reported")
         if share is None or self._moves != moves or not self.planner.seat(model).ready:
             return
         seen = Held(share, "measured", held.context, certain=False)

@@ -28,7 +28,7 @@ class Seat:
     from one request to the next; ``pause_s`` is that from an answer to the next request.
     ``seen`` is what it was last seen to hold, ``context`` what a request may use as it is loaded,
     ``loading_for`` what the last load was asked for, ``held_before`` what the model held when that
-    began: as it was ``reloading``, or in doubt."""
+    began, as it was ``reloading`` or in doubt, and ``since_before`` since when."""
 
     state: Residency = Residency.UNLOADED
     conduct: Conduct = field(default_factory=Conduct)
@@ -41,6 +41,7 @@ class Seat:
     loading_for: int = 0
     reloading: bool = False
     held_before: Mapping[str, int] = field(default_factory=dict)
+    since_before: float = 0.0
     source: str | None = None
     seen: Mapping[str, int] = field(default_factory=dict)
     reported: int | None = None

@@ -19,8 +19,12 @@ from smarterrouter.domain.models import Footprint
 from smarterrouter.residency.events import Held, Used
 from smarterrouter.residency.ledger import Share
 
-NEAR_LEAST, NEAR_MOST = 0.5, 1.6
-"""A difference between two readings is believed within these multiples of what was expected."""
+NEAR_LEAST, NEAR_MOST, REPORTED_LEAST = 0.5, 1.6, 0.95
+"""A difference between two readings is believed within these multiples of what was expected, or
+at least of what the backend has reported."""
+
+NOISE = 0.05
+"""A device that grew by less than this part of the model holds nothing of it."""
 
 
 class Devices(Protocol):
@@ -50,8 +54,12 @@ def at_once(planned: Share, source: str, footprint: Footprint | None, own: Share
     return Held(spread(footprint.bytes, planned), footprint.source, context, reported)
 
 
-def difference(before: Used, after: Used, expected: int) -> Share | None:
-    """What the devices hold more than before (2); ``None`` when that is not to be believed."""
+def difference(before: Used, after: Used, expected: int, *, reported: bool = False) -> Share | None:
+    """What the devices hold more than before (2); ``None`` when that is not to be believed.
+
+    A backend's report leaves out what its driver takes besides, so a difference that is clearly
+    less means that something else went meanwhile. What grew by next to nothing is noise.
+    """
     grown: dict[str, int] = {}
     for device, was in before.items():
         now = after.get(device)
@@ -59,7 +67,9 @@ def difference(before: Used, after: Used, expected: int) -> Share | None:
             return None
         if now > was:
             grown[device] = now - was
-    near = NEAR_LEAST * expected <= sum(grown.values()) <= NEAR_MOST * expected
+    grown = {device: count for device, count in grown.items() if count >= NOISE * expected}
+    least = REPORTED_LEAST if reported else NEAR_LEAST
+    near = least * expected <= sum(grown.values()) <= NEAR_MOST * expected
     return grown if near and grown else None
 
 

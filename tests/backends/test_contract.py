@@ -26,10 +26,10 @@ from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOption
 from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
 from smarterrouter.backends.openai import OpenAIBackend
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.domain.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import Endpoint
+from smarterrouter.domain.collect import Collector
 from smarterrouter.domain.devices import HOST, GpuDevice
 from smarterrouter.domain.models import Capability, Model, ModelRef, Placement, Placing
 from smarterrouter.domain.ports import Backend, Blocks

@@ -230,6 +230,35 @@ async def test_a_look_that_had_begun_before_is_no_answer(stuck: Cards) -> None:
     assert stuck.asked == 3
 
 
+async def test_a_slow_probe_holds_up_nobody_who_looks_at_other_devices(stuck: Cards) -> None:
+    here = Cards(n0=1)
+    watched = monitor(here, stuck)
+    await watched.sample()
+    stuck.open.clear()
+    everything = asyncio.create_task(watched.sample())
+    await until(lambda: stuck.asked == 2)
+    here.used = {"n0": 5}
+    async with asyncio.timeout(1.0):
+        assert used(await watched.look(["n0"])) == {"n0": 5}
+    assert not everything.done()
+    assert used(watched.latest) == {"n0": 5, "a0": 1}
+    stuck.open.set()
+    await everything
+
+
+async def test_a_snapshot_says_when_its_probe_was_asked(stuck: Cards) -> None:
+    clock = HandClock()
+    watched = monitor(Cards(n0=1), stuck, clock=clock)
+    await watched.sample()
+    stuck.open.clear()
+    clock.time = 10.0
+    looking = asyncio.create_task(watched.sample())
+    await until(lambda: stuck.asked == 2)
+    clock.time = 12.0
+    stuck.open.set()
+    assert {seen.at for seen in (await looking).values()} == {10.0}
+
+
 async def test_whoever_gives_up_takes_the_sample_from_nobody(stuck: Cards) -> None:
     watched = monitor(stuck)
     stuck.open.clear()

@@ -213,7 +213,7 @@ class Queues(RuleBasedStateMachine):
             assert self.line.waiting_for(model) == tuple(one for one, _, _ in places)
             assert (model in self.line) == bool(places)
             if places:
-                firsts[model] = (places[0][2], places[0][0].id)
+                firsts[model] = min((of_all, one.id) for one, _, of_all in places)
                 assert self.line.oldest(model) == min(one.since for one, _, _ in places)
         assert list(self.line.models) == sorted(firsts, key=lambda model: firsts[model])
 

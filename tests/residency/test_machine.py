@@ -227,9 +227,11 @@ class Watch:
             self._patience(client, oldest)
 
     def _in_turn(self, client: Client) -> None:
-        """Every caller gets a turn before anyone gets two; in a queue that nobody holds up."""
+        """Every caller gets a turn before anyone gets two; in a queue that nobody holds up. Who
+        needs a longer context than there is room for now is passed by those who do not."""
+        suffices = self.planner.seat(client.ref).suffices
         for other in self.house.waiting(client.ref):
-            if other.caller not in (client.caller, BY_HAND):
+            if other.caller not in (client.caller, BY_HAND) and suffices(other.context):
                 other.passed[client.caller] += 1
                 if other.passed[client.caller] > other.allowed:
                     self.wrong.append(f"{client.caller} was served {other.passed} before {other}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from smarterrouter.domain.models import Placing
 from smarterrouter.errors import (
     BackendError,
     Conflict,
@@ -26,6 +27,7 @@ from smarterrouter.residency.events import (
     Refuse,
     StartLoad,
     StartUnload,
+    Suspect,
 )
 from smarterrouter.residency.eviction import Strategy
 from smarterrouter.residency.line import Ticket
@@ -196,6 +198,139 @@ def test_two_that_came_at_the_same_time_are_served_in_turn_though_each_is_in_the
         "b alone is not enough room for a, which is used"
     )
     assert unloads(plan.release(ref("a"), 3.0)) == ["b"]
+
+
+def test_what_others_use_may_pass_and_is_looked_into_before_anyone_is_refused_for_it() -> None:
+    plan = planner()
+    plan.observe({"gpu0": Reading(gb(10), gb(8))}, 0.0)
+    wanted = ticket("c", 1.0)
+    assert plan.request(wanted) == [Suspect(ref("c"))]
+    assert plan.tick(5.0) == [], "it is asked about once"
+    assert loads(plan.observe({"gpu0": Reading(gb(10), gb(1))}, 6.0)) == ["c"]
+
+
+def test_what_others_go_on_using_is_a_reason_to_refuse() -> None:
+    plan = planner(limits=Limits(doubt_s=5.0))
+    plan.observe({"gpu0": Reading(gb(10), gb(8))}, 0.0)
+    wanted = ticket("c", 1.0)
+    plan.request(wanted)
+    assert plan.tick(5.9) == []
+    assert "used by other programs" in refused(plan.tick(6.1), wanted).message
+
+
+def test_a_model_that_others_have_loaded_serves_who_waited_for_it() -> None:
+    plan = planner()
+    plan.observe({"gpu0": Reading(gb(10), gb(8))}, 0.0)
+    waiting = ticket("c", 1.0)
+    plan.request(waiting)
+    effects = plan.seen(ref("c"), loaded=True, since=2.0, now=3.0, held=held(7))
+    assert Grant(waiting) in effects
+
+
+def test_a_person_does_not_wait_behind_all_models_of_an_agent_that_asks_for_the_same_one() -> None:
+    plan = planner_of(dict.fromkeys("abcdefgh", 8.0))
+    for name in "abcdefgh":
+        plan.request(ticket(name, 1.0, "agent"))
+    plan.request(ticket("h", 2.0, "person"))
+    assert plan.line.models[:2] == (ref("a"), ref("h")), "a is loading; h is next"
+
+
+def test_who_waits_for_other_loads_alone_gets_no_turn_before_others() -> None:
+    roomiest = Demand(gb(4), "measured", ("gpu0", "gpu1"), Placing.ROOMIEST)
+    plan = planner_of(dict.fromkeys("abcd", roomiest), {"gpu0": 20.0, "gpu1": 20.0})
+    assert loads(plan.request(ticket("a", 1.0, "agent"))) == ["a"]
+    for name in "bc":
+        assert plan.request(ticket(name, 1.0, "agent")) == []
+    plan.request(ticket("d", 2.0, "person"))
+    assert loads(plan.loaded(ref("a"), None, 3.0)) == ["d"]
+    assert loads(plan.loaded(ref("d"), None, 4.0)) == ["b"]
+
+
+def test_short_requests_pass_a_long_one_that_there_is_no_room_for() -> None:
+    plan = planner_of({"a": by_context(3, 1), "b": 5.0})
+    plan.request(ticket("a"))
+    plan.loaded(ref("a"), held(3, context=1000), 0.0)
+    plan.release(ref("a"), 0.0)
+    load(plan, "b")
+    assert plan.request(ticket("a", 1.0, "agent", context=4000)) == []
+    short = ticket("a", 2.0, "person", context=500)
+    assert plan.request(short) == [Grant(short)]
+    later = ticket("a", 40.0, "person", context=500)
+    plan.release(ref("a"), 39.0)
+    assert plan.request(later) == [], "the long one has lost patience"
+
+
+def test_a_model_is_loaded_with_as_long_a_context_as_there_is_room_for() -> None:
+    plan = planner_of({"a": by_context(3, 1), "b": 5.0})
+    load(plan, "b")
+    plan.limits = Limits(patience_s=60.0)
+    plan.request(ticket("a", 1.0, "agent", context=4000))
+    assert plan.state(ref("a")) is Residency.UNLOADED
+    [effect] = plan.request(ticket("a", 2.0, "person", context=1000))
+    assert isinstance(effect, StartLoad)
+    assert effect.placement.context == 1000
+
+
+def test_a_reading_older_than_a_load_says_nothing_of_it() -> None:
+    plan = planner()
+    plan.observe({"gpu0": Reading(gb(10), gb(3), at=0.0)}, 0.0)
+    plan.request(ticket("a", 1.0))
+    plan.loaded(ref("a"), held(4), 5.0)
+    plan.observe({"gpu0": Reading(gb(10), gb(3), at=4.0)}, 5.1)
+    assert plan.ledger.foreign["gpu0"] == gb(3)
+    plan.observe({"gpu0": Reading(gb(10), gb(5), at=5.2)}, 5.3)
+    assert plan.ledger.foreign["gpu0"] == gb(1)
+
+
+def test_a_reload_that_its_backend_was_too_busy_for_is_not_tried_again_at_once() -> None:
+    plan = planner_of({"a": by_context(3, 1), "b": 4.0})
+    for name in "ab":
+        plan.request(ticket(name))
+        plan.loaded(ref(name), held(3 if name == "a" else 4, context=1000), 0.0)
+        plan.release(ref(name), 0.0)
+    longer = ticket("a", 1.0, context=6000)
+    assert unloads(plan.request(longer)) == ["b"]
+    assert loads(plan.unloaded(ref("b"), 2.0)) == ["a"]
+    busy = Overloaded("busy", retry_after_s=10.0)
+    effects = plan.load_failed(ref("a"), busy, 3.0)
+    assert refused(effects, longer) is busy
+    assert loads(effects) == ["b"], "who made way comes back"
+    again = ticket("a", 5.0, context=6000)
+    assert "is tried again in 8 s" in refused(plan.request(again), again).message
+    short = ticket("a", 6.0, context=500)
+    assert plan.request(short) == [Grant(short)]
+
+
+def test_who_made_way_long_ago_does_not_come_back_when_another_load_fails() -> None:
+    plan = planner()
+    idle(plan, "a")
+    wanted = ticket("c", 1.0)
+    assert unloads(plan.request(wanted)) == ["a"]
+    plan.unloaded(ref("a"), 2.0)
+    plan.leave(wanted, 2.5)
+    plan.loaded(ref("c"), None, 3.0)
+    plan.lost(ref("c"), 10.0)
+    again = ticket("c", 3000.0)
+    plan.request(again)
+    assert loads(plan.load_failed(ref("c"), BackendError("no"), 3001.0)) == []
+
+
+def test_a_listing_that_began_before_a_use_does_not_know_what_the_use_has_loaded() -> None:
+    plan = planner()
+    load(plan, "a", 1.0)
+    plan.release(ref("a"), 20.0)
+    plan.seen(ref("a"), loaded=False, since=15.0, now=21.0)
+    assert plan.state(ref("a")) is Residency.READY
+    plan.seen(ref("a"), loaded=False, since=22.0, now=23.0)
+    assert plan.state(ref("a")) is Residency.UNLOADED
+
+
+def test_what_a_failed_load_has_left_behind_stays_counted() -> None:
+    plan = planner()
+    plan.request(ticket("a", 1.0))
+    plan.load_failed(ref("a"), BackendError("no"), 2.0, left=share(3))
+    assert plan.ledger.own("gpu0") == gb(3)
+    assert unloads(plan.unload(ref("a"), 3.0)) == ["a"]
 
 
 def test_nothing_is_evicted_when_the_idle_ones_do_not_suffice() -> None:
@@ -935,7 +1070,8 @@ def test_a_decision_over_fifty_models_and_fifty_waiters_takes_less_than_100_micr
 def test_a_refusal_advises_what_would_help(
     budget: float, foreign: float, pinned: bool, advice: str
 ) -> None:
-    plan = planner_of({"a": 12.0, "b": 9.0}, {"gpu0": limit(20.0, budget)})
+    limits = Limits(doubt_s=-1.0)
+    plan = planner_of({"a": 12.0, "b": 9.0}, {"gpu0": limit(20.0, budget)}, limits=limits)
     plan.request(ticket("b"))
     plan.loaded(ref("b"), None, 1.0)
     plan.release(ref("b"), 2.0)

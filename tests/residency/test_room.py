@@ -99,6 +99,21 @@ def test_who_chooses_among_cards_by_itself_waits_for_a_load_that_it_cannot_see_y
     assert house.way(8, placing=Placing.ROOMIEST) == ({"gpu1": 8}, [], False)
 
 
+def test_no_more_go_for_a_split_than_it_takes() -> None:
+    house = House({"gpu0": 10, "gpu1": 16})
+    house.put("a", gpu0=6, used=2.0)
+    house.put("b", gpu1=12, used=1.0)
+    share, going, waits = house.way(14) or ({}, [], True)
+    assert (going, waits, sum(share.values())) == (["b"], False, 14)
+
+
+def test_an_excess_that_cannot_be_mended_on_one_card_is_still_mended_on_another() -> None:
+    house = House({"gpu0": limit(10, 4), "gpu1": limit(10, 4)})
+    house.put("busy", leases=1, gpu1=6)
+    house.put("idle", gpu0=6)
+    assert house.rooms.to_shed(house.rooms.idle(100.0)) == (ref("idle"),)
+
+
 def test_what_fits_on_no_card_alone_is_split_in_proportion_to_their_room() -> None:
     house = House({"gpu0": 20, "gpu1": 10})
     assert house.way(24) == ({"gpu0": 16, "gpu1": 8}, [], False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from itertools import groupby
 
 import pytest
@@ -439,6 +440,36 @@ async def test_a_device_that_tells_nothing_is_not_waited_for() -> None:
 
 
 # what goes wrong beside a load
+
+
+@virtual
+async def test_who_is_looking_at_the_devices_when_it_all_ends_is_told() -> None:
+    dials = Dials({"gpu0": 0})
+    looked = dials.used
+
+    async def slowly(devices: Collection[str]) -> Mapping[str, int | None]:
+        await passed(5)
+        return await looked(devices)
+
+    dials.used = slowly  # type: ignore[method-assign]
+    async with scheduled(SlowBackend(), planner(SIZES), dials) as scheduler:
+        waiter = asyncio.create_task(use(scheduler, "a"))
+        await passed(1)
+    with pytest.raises(Unavailable, match="shutting down"):
+        await waiter
+
+
+@virtual
+async def test_a_spilled_model_that_stays_is_still_counted() -> None:
+    backend = SlowBackend()
+    backend.footprints["a"] = Footprint(gb(4), "reported", spilled_bytes=gb(3))
+    backend.staying["a"] = BackendError("it does not go")
+    suspected: list[ModelRef] = []
+    async with scheduled(backend, planner(SIZES), suspect=suspected.append) as scheduler:
+        with pytest.raises(InsufficientVram, match=r"put 3\.0 GB of it into RAM"):
+            await use(scheduler, "a")
+        assert scheduler.planner.ledger.share_of(A) == share(4)
+        assert suspected == [A]
 
 
 @virtual

@@ -101,3 +101,16 @@ def test_a_model_that_nothing_explains_is_still_counted() -> None:
     assert sum(unexplained(gb(6), ("gpu0", "gpu1"), nothing).values()) == gb(6)
     assert unexplained(gb(6), ("gpu0",), nothing) == {"gpu0": gb(6)}
     assert unexplained(gb(6), (), nothing) == {}
+
+
+def test_less_than_was_reported_means_that_something_else_went() -> None:
+    before, after = {"gpu0": gb(4)}, {"gpu0": gb(10)}
+    assert difference(before, after, gb(10)) == {"gpu0": gb(6)}
+    assert difference(before, after, gb(10), reported=True) is None
+    assert difference(before, {"gpu0": gb(14.2)}, gb(10), reported=True) == {"gpu0": gb(10.2)}
+
+
+def test_a_card_that_grew_by_next_to_nothing_holds_nothing_of_the_model() -> None:
+    before = {"gpu0": 0, "gpu1": gb(1)}
+    after = {"gpu0": gb(10), "gpu1": gb(1.05)}
+    assert difference(before, after, gb(10)) == {"gpu0": gb(10)}

@@ -101,11 +101,13 @@ async def scheduled(
     plan: Planner,
     devices: Devices | None = None,
     learn: Learn = lambda model, context, held: None,
+    suspect: Callable[[ModelRef], None] = lambda model: None,
 ) -> AsyncIterator[Scheduler]:
     """A scheduler over one backend, for as long as the block lasts. In virtual time only."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    async with Scheduler(plan, {"slow": backend}, loop.clock, devices, learn) as scheduler:
+    backends, clock = {"slow": backend}, loop.clock
+    async with Scheduler(plan, backends, clock, devices, learn, suspect) as scheduler:
         yield scheduler
 
 

@@ -32,7 +32,6 @@ from smarterrouter.domain.models import (
     Capability,
     Footprint,
     Model,
-    ModelRef,
     Placement,
     Placing,
 )
@@ -211,22 +210,18 @@ class OllamaBackend:
         if model.ref.name not in self._contexts:
             await self._running()
         length = num_ctx(asking.need(request), self._window(model))
-        with self._reloading(model.ref, length), self._using(model.ref.name, length):
+        reloads = self._contexts.get(model.ref.name) != length
+        with self._using(model.ref.name, length):
             url, data = f"{self.url}{asked.path}", asked.body(length)
             begin = partial(self._begin, request, model)
-            async with self._wire.begun(url, data, self.name, self._headers, begin) as blocks:
-                yield blocks
-
-    @contextmanager
-    def _reloading(self, ref: ModelRef, length: int) -> Iterator[None]:
-        """A reload that is cut short leaves nothing loaded."""
-        reloads = self._contexts.get(ref.name) != length
-        try:
-            yield
-        except BaseException:
-            if reloads:
-                self._lost(ref, "a reload for another context was cut short")
-            raise
+            try:
+                async with self._wire.begun(url, data, self.name, self._headers, begin) as blocks:
+                    reloads = False
+                    yield blocks
+            except BaseException:
+                if reloads:  # it was cut short, and leaves nothing loaded
+                    self._lost(model.ref, "a reload for another context was cut short")
+                raise
 
     @contextmanager
     def _using(self, name: str, length: int) -> Iterator[None]:

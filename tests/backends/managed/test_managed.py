@@ -20,10 +20,10 @@ import pytest
 
 from smarterrouter.backends.managed.backend import ManagedBackend, ManagedOptions
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.domain.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.domain.collect import Collector
 from smarterrouter.domain.devices import HOST, GpuDevice
 from smarterrouter.domain.models import Capability, Model, ModelRef, Placement, Placing
 from smarterrouter.errors import BackendError, BackendTimeout, ConfigError

@@ -13,12 +13,19 @@ from msgspec.structs import replace
 
 from smarterrouter.backends.ollama.backend import OllamaBackend, OllamaOptions
 from smarterrouter.backends.wire import Timeouts
-from smarterrouter.domain.collect import Collector
 from smarterrouter.daemon.decode import decode
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import ChatRequest, Endpoint
+from smarterrouter.domain.collect import Collector
 from smarterrouter.domain.devices import HOST, GpuDevice
-from smarterrouter.domain.models import Capability, Footprint, Model, Placement, Placing
+from smarterrouter.domain.models import (
+    Capability,
+    Footprint,
+    Model,
+    ModelRef,
+    Placement,
+    Placing,
+)
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -758,3 +765,27 @@ async def test_a_killed_server_breaks_the_answer_off(
         with pytest.raises(BackendError):
             async for _ in answer:
                 pass
+
+
+async def test_who_leaves_an_answer_long_after_its_load_has_unloaded_nothing() -> None:
+    async with Ollama(OllamaModel(name=TALKER), vram_total=24 * GIB) as ollama:
+        backend = OllamaBackend(OllamaOptions("o", ollama.url), TIMEOUTS)
+        model = await ready(backend)
+        lost: list[ModelRef] = []
+        backend.watch(lambda ref, reason: lost.append(ref))
+        await backend.unload(TALKER)
+        ollama.play(Endless())
+
+        async def read_until_cancelled(begun: asyncio.Event) -> None:
+            async with backend.stream(request(stream=True), model) as answer:
+                async for _ in answer:
+                    begun.set()
+
+        begun = asyncio.Event()
+        reader = asyncio.create_task(read_until_cancelled(begun))
+        await begun.wait()
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        assert TALKER in ollama.loaded
+        assert lost == []
+        await backend.aclose()

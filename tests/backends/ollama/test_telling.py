@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smarterrouter.backends.ollama.telling import Teller, embeddings
-from smarterrouter.domain.collect import Collector
 from smarterrouter.domain import sse
 from smarterrouter.domain.chat import Endpoint
+from smarterrouter.domain.collect import Collector
 from smarterrouter.errors import BackendError, BadRequest
 
 FIGURES = {
