@@ -206,8 +206,8 @@ def test_the_table_of_errors_is_the_tree_of_errors() -> None:
 def test_the_routes_are_those_of_the_daemon() -> None:
     listed = rows(section(page("http.md"), "## Routes"))
     told = {re.sub("{.*", "{}", name) for name, *_ in listed}
-    code = (DAEMON / "app.py").read_text() + (DAEMON / "admin.py").read_text()
-    handlers = re.findall(r'@(get|post)\("([^"]+)"', code)
+    code = "".join(path.read_text() for path in DAEMON.glob("*.py"))
+    handlers = re.findall(r'@(get|post|delete)\("([^"]+)"', code)
     there = {f"{method.upper()} {re.sub('{.*', '{}', path)}" for method, path in handlers}
     assert told == there | {f"POST /v1/{endpoint.value}" for endpoint in Endpoint}
     [verbs] = [about for name, about in listed if name.startswith("POST /admin/models/")]

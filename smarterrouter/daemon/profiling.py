@@ -24,7 +24,9 @@ def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
         return whole_report(engine.notes)
 
     @post("/admin/reprofile", status_code=200)
-    async def reprofile(data: JSONBody[Wish], dry_run: FromQuery[bool] = False) -> dict[str, object]:
+    async def reprofile(
+        data: JSONBody[Wish], dry_run: FromQuery[bool] = False
+    ) -> dict[str, object]:
         if dry_run:
             return await Profiling(engine, data).forecast()
         return {"schema": SCHEMA, "task": profiler.start(data)}

@@ -71,6 +71,7 @@ SHARES: Mapping[str, Mapping[str, float]] = {
 }
 """What part of the full weight a benchmark carries in a group, by how near their prompts are."""
 
+
 class Prior(Struct, frozen=True):
     """P(good) at medium difficulty, and how many measured prompts it counts as (0 .. 4)."""
 

@@ -33,7 +33,9 @@ def check(spec: specs.Choice, answer: str) -> Verdict:
     for part in islice(_parts(answer), MOST_PARTS):
         if picked := picks(part, options):
             right = picked == wanted
-            return Verdict(float(right), f"it picks {picked}" + ("" if right else f", not {wanted}"))
+            return Verdict(
+                float(right), f"it picks {picked}" + ("" if right else f", not {wanted}")
+            )
     return Verdict(0.0, "it picks none of the options")
 
 
@@ -57,15 +59,22 @@ def _ticked(text: str) -> Iterator[str]:
 
 
 _DISMISSED = re.compile(
-    r"\(?(?<!\w)[A-Z](?!\w)\)?[^.;\n]{0,40}?\b(?:is|are|was)(?: \w+)? (?:wrong|incorrect|false|not)\b"
-    r"[^.;,\n]{0,80}"
+    r"\(?(?<!\w)[A-Z](?!\w)\)?[^.;\n]{0,40}?\b(?:is|are|was)(?: \w+)?"
+    r" (?:wrong|incorrect|false|not)\b[^.;,\n]{0,80}"
 )
 _CALLED = re.compile(
     r"(?i)(?:\b(?:option|choice|letter)s? ?|\()\(?([a-z])(?!\w)(?!')|(?<!\w)([a-z])\)"
 )
 _LONE = re.compile(r"(?<![\w'+#])([A-Z])(?![\w'+#]|\.\w)")
-_SURELY_A_LETTER = re.compile(r"\s?(?:[).:,;!?\]\n]|$|-|–|—|(?:is|because|since|as|would|seems)\b)")
-_LEADS = re.compile(r"(?i)\W{0,4}(?:(?:option|choice|letter|it's|is|it is) )?\W{0,3}([a-z])(?!\w)(?!')")
+_SURELY_A_LETTER = re.compile(
+    r"\s?(?:[).:,;!?\]\n]|$|-|\u2013|—|(?:is|because|since|as|would|seems)\b)"
+)
+_LEADS = re.compile(
+    r"(?i)\W{0,4}(?:(?:option|choice|letter|it's|is|it is) )?\W{0,3}([a-z])(?!\w)(?!')"
+)
+
+
+_DENIES = re.compile(r"(?i)\b(?:not|none|except|unlike)\b|n't\b")
 
 
 def picks(part: str, options: dict[str, str]) -> str | None:
@@ -79,7 +88,8 @@ def picks(part: str, options: dict[str, str]) -> str | None:
             return named.pop()
         if not named and (told := _by_text(said, options)):
             return told
-    return _by_text(part, options)
+    denying = {letter: text for letter, text in options.items() if _DENIES.search(text)}
+    return _by_text(part, denying)
 
 
 def _leading(said: str, options: dict[str, str]) -> str | None:

@@ -19,24 +19,25 @@ import re
 from collections.abc import Iterator
 
 from smarterrouter.profiling.checkers.plain import boxed, plain, without_latex
-from smarterrouter.profiling.checkers.reading import body, prose, sentences
+from smarterrouter.profiling.checkers.reading import prose, sentences, without_offers
 
 FEW_WORDS = 4
 LAST_SENTENCES = 30
 
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
-_HASHES = re.compile(r"(?m)^\s{0,3}####[ \t]*(\S[^\n]*)$")
+_HASHES = re.compile(r"(?m)^[ \t]{0,3}####[ \t]*(?!\d{1,2}[.):] )([-$€£]?\d[^\n]{0,40})$")
 _NAMED = re.compile(
     r"(?:\b(?:answer|(?:correct|right|best|final) (?:option|choice|result|value|solution|output))\b"
-    r"(?:[^.\n:=?!]{0,60}?(?:\b(?:is|are|would be|should be|must be|will be)\b(?! (?:wrong|incorrect))"
-    r"|[:=→⇒]|->| [-–—] )|[ \t]{0,9}(?=\n))"
+    r"(?:[^.\n:=?!]{0,60}?(?:\b(?:is|are|would be|should be|must be|will be)\b"
+    r"(?! (?:wrong|incorrect))|[:=→⇒]|->| [-\u2013—] )|[ \t]{0,9}(?=\n))"
     r"|\b(?:i(?:'d| would)? (?:choose|pick|select|go with|going with))\b|\bans(?:wer)?\.?[:=])"
     r"[ \t:*_]{0,9}",
     re.IGNORECASE,
 )
 _WORKING = re.compile(
-    r"\W{0,4}(?:to (?:find|solve|get|answer|determine|calculate|work)|let(?:'s| us| me)?\b|we\b|first"
-    r"|step\b|given|if\b|since|using|start|here|this (?:is|problem)|there (?:is|are)|not\b"
+    r"\W{0,4}(?:to (?:find|solve|get|answer|determine|calculate|work)"
+    r"|let(?:'s| us| me)?\b|we\b|first|step\b|given|if\b|since|using|start"
+    r"|here|this (?:is|problem)|there (?:is|are)|not\b"
     r"|(?:the|as) follow)",
     re.IGNORECASE,
 )
@@ -61,7 +62,7 @@ _EXPLAINS = re.compile(
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*(?!\s{0,3}:)|<(?:b|strong)>([^<\n]{1,200})</")
-_LISTED = re.compile(r"\s{0,20}(?:[-*•–]|\(?\d{1,3}[.)])\s")
+_LISTED = re.compile(r"\s{0,20}(?:[-*•\u2013]|\(?\d{1,3}[.)])\s")
 
 
 def final(text: str) -> str:
@@ -106,7 +107,7 @@ def _named(text: str) -> Iterator[str]:
 
 def implied(text: str) -> Iterator[str]:
     """Where a conclusion stands that is not called so (2 to 6 of the module's list)."""
-    spoken = without_latex(body(prose(text)) or text)
+    spoken = without_latex(without_offers(prose(text)) or text)
     explained = _EXPLAINS.search(spoken)
     if explained and (before := spoken[: explained.start()]).strip():
         yield from _ranked(before)
@@ -145,15 +146,17 @@ def _bold(block: str) -> Iterator[str]:
 
 
 _SET_ASIDE = re.compile(
-    r"(?:,|;|-|–|—|\()?\s{0,3}\b(?:(?:and |but |is |are |was |it's )?not(?! only)\b(?: (?:the|a|an))?"
-    r"|isn't|aren't|wasn't|rather than|instead of|unlike|as opposed to|contrary to|except)\b"
+    r"(?:,|;|-|\u2013|—|\()?\s{0,3}\b(?:(?:and |but |is |are |was |it's )?not(?! only)\b"
+    r"(?: (?:the|a|an))?|isn't|aren't|wasn't|rather than|instead of|unlike"
+    r"|as opposed to|contrary to|except)\b"
     r"(?:(?! but | it's | rather )[^,.;:!?()\n]){1,80}(?:[,)](?! ?\d))?",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
     r"(?<![\w])(?:,\s{0,3})?\b(?:because|since|although|though|while|whereas|even though|despite"
     r"|given that|as (?:there|it|this|that|the|each)\b|when|where|if|considering"
-    r"|(?:many|some|most|others?|people|you|one)\b[^,.;\n]{0,30}\b(?:think|believe|say|guess|assume))\b"
+    r"|(?:many|some|most|others?|people|you|one)\b[^,.;\n]{0,30}"
+    r"\b(?:think|believe|say|guess|assume))\b"
     r"[^,.;!?\n]{1,200}",
     re.IGNORECASE,
 )

@@ -55,7 +55,9 @@ def _says(right: list[str]) -> Verdict:
 
 def _hedges_nothing(right: list[str]) -> bool:
     """An answer that is itself a denial is not denied by its own "not"."""
-    return any(re.search(r"\b(?:not|no|never|cannot|isn't|without)\b", one.lower()) for one in right)
+    return any(
+        re.search(r"\b(?:not|no|never|cannot|isn't|without)\b", one.lower()) for one in right
+    )
 
 
 def _parts(answer: str) -> Iterator[str]:
@@ -110,7 +112,9 @@ class Names:
 
     def _leading(self, text: str) -> bool | None:
         for right, names in ((True, self.answers), (False, self.rivals)):
-            if any((p := pattern(one)) and re.match(rf"\W{{0,3}}(?:{p})(?=\W)", text) for one in names):
+            if any(
+                (p := pattern(one)) and re.match(rf"\W{{0,3}}(?:{p})(?=\W)", text) for one in names
+            ):
                 return right
         return None
 
@@ -133,9 +137,11 @@ def occurs(name: str, text: str) -> bool:
     return bool(wanted and re.search(wanted, text))
 
 
-_ITEM = re.compile(r"(?m)^[ \t]{0,9}(?:[-*•–+]|\(?\d{1,3}[.)])[ \t]+(?=\S)")
+_ITEM = re.compile(r"(?m)^[ \t]{0,9}(?:[-*•\u2013+]|\(?\d{1,3}[.)])[ \t]+(?=\S)")
 _SPACES = re.compile(r"\s+")
-_SUPERSCRIPT = str.maketrans({"²": "^2", "³": "^3", "·": "*", "×": "*", "–": "-", "—": " - "})
+_SUPERSCRIPT = str.maketrans(
+    {"²": "^2", "³": "^3", "·": "*", "\u00d7": "*", "\u2013": "-", "—": " - "}
+)
 
 
 def folded(text: str) -> str:

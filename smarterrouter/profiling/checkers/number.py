@@ -54,16 +54,20 @@ def _is_near(value: float, spec: specs.Number) -> bool:
 _CLUE = re.compile(
     r"[=≈≃→⇒:]|->|\b(?:is|are|was|were|be|equals?|costs?|has|have|had|gets?|needs?|takes?|makes?"
     r"|pays?|gives?|leaves?|yields?|becomes?|totals?|totaling|remains?|rounds?(?: (?:up|down))? to"
-    r"|rounded(?: (?:up|down))? to|comes? (?:out )?to|adds? up to|earns?|spends?|saves?|approximately)\b",
+    r"|rounded(?: (?:up|down))? to|comes? (?:out )?to|adds? up to|earns?|spends?|saves?"
+    r"|approximately)\b",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"\b(?:for|per|after|in|from|among|between|by|of)\b|[.;]", re.IGNORECASE)
-_A_TOTAL_OF = re.compile(r"\b(?:total|sum|average|mean|maximum|minimum|value|rate|speed) of\b", re.I)
+_A_TOTAL_OF = re.compile(
+    r"\b(?:total|sum|average|mean|maximum|minimum|value|rate|speed) of\b", re.I
+)
 _WHICH = re.compile(r",? which (?:is|means|are|was)\b[^;.\n]{0,120}", re.IGNORECASE)
 _BRACKETS = re.compile(r"\([^()\n]{0,200}\)")
 _STEPS = re.compile(r"(?i)\b(?:step|part|option|method|case|question|problem|example) #?\d{1,3}\b")
 _ITEM = re.compile(r"^\(?\d{1,2}[.)]\s+(?=\D{0,3}[A-Za-z]{2})")
 WORDS_BETWEEN = 6
+LONGEST_LINK = 30
 
 
 def concluded(part: str) -> list[Read]:
@@ -115,28 +119,55 @@ def _after_last_clue(said: str, numbers: list[Read]) -> Read | None:
     return None
 
 
+_LOOSELY = re.compile(r"(?i)[≈≃~]|\b(?:about|approximately|approx|roughly|around|round\w*)\b")
+_EXACTLY = re.compile(r"(?i)=|\(|\b(?:or|i\.e|that is|equivalently|which is)\b")
+
+
 def _restating(chosen: Read, said: str) -> Iterator[Read]:
+    """Other numbers of the sentence that are linked to the chosen one, and say the same."""
     base = chosen.values[0]
     for other in read(said):
-        for value in other.values:
-            for scale in (1.0, 100.0):
-                if math.isclose(value * scale, base, rel_tol=RESTATED) or math.isclose(
-                    value, base * scale, rel_tol=RESTATED
-                ):
-                    yield other
+        first, second = sorted((other, chosen), key=lambda number: number.start)
+        link = said[first.end : second.start]
+        if len(link) > LONGEST_LINK:
+            continue
+        loosely = bool(_LOOSELY.search(link))
+        if not loosely and not _EXACTLY.search(link):
+            continue
+        if any(_says_the_same(value, base, loosely) for value in other.values):
+            yield other
 
 
-_GROUPED = r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])|\d{1,3}(?:[ '_]\d{3})+(?!\d)"
+def _says_the_same(value: float, base: float, loosely: bool) -> bool:
+    """Within what rounding does; 2023 does not restate 2024."""
+    if any(math.isclose(value * 100, base * s, rel_tol=RESTATED) for s in (1, 10_000)):
+        return True
+    rounded = loosely or not (value.is_integer() and base.is_integer())
+    return math.isclose(value, base, rel_tol=RESTATED if rounded else NEARLY)
+
+
+_GROUPED = (
+    r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])|\d{1,3}(?:[ '_]\d{3})+(?!\d)"
+)
+_DIGITS = rf"\d{{1,{LONGEST}}}"
+_EUROPEAN = r"\d{1,3}(?:\.\d{3})+,\d{1,9}"
+_COMMA = r"\d{1,15},(?:\d{1,2}|\d{4,15})(?![\d,]|\.\d)"
 _NUMBER = re.compile(
-    r"(?<![\w.])(?P<sign>(?<![\w)\]]\s)(?<![\w)\]])[-+]\s?)?(?:[$€£¥]\s?)?(?P<neg>-)?"
-    r"(?:(?P<mixed>\d{1,6})\s(?=\d{1,6}/\d))?"
-    rf"(?:(?P<european>\d{{1,3}}(?:\.\d{{3}})+,\d{{1,9}})|(?P<comma>\d{{1,15}},(?:\d{{1,2}}|\d{{4,15}}))"
-    rf"(?![\d,]|\.\d)|(?P<plain>(?:{_GROUPED}|\d{{1,{LONGEST}}})(?:\.\d{{1,{LONGEST}}})?|\.\d{{1,{LONGEST}}}))"
-    r"(?P<vulgar>[½¼¾⅓⅔⅛])?"
-    r"(?:\s?/\s?(?P<below>\d{1,9})(?![\d/]))?"
-    r"(?:[eE](?P<exp>[-+]?\d{1,3})\b|\s?(?:[x×·*]|\\times)\s?10\s?(?:\^|\*\*)\s?[({]?(?P<power>-?\d{1,3})[)}]?)?"
-    r"\s?(?:(?P<percent>%|percent\b|per cent\b)|(?P<scale>thousand|million|billion|trillion)\b|(?P<kilo>[kK])\b)?"
-    r"|(?<!\w)(?P<lone>-?[½¼¾⅓⅔⅛])"
+    rf"""
+    (?<![\w.])
+    (?P<sign>(?<![\w)\]]\s)(?<![\w)\]])[-+]\s?)?(?:[$€£¥]\s?)?(?P<minus>-)?
+    (?:(?P<mixed>\d{{1,6}})\s(?=\d{{1,6}}/\d))?
+    (?:(?P<european>{_EUROPEAN})|(?P<comma>{_COMMA})
+    |(?P<plain>(?:{_GROUPED}|{_DIGITS})(?:\.{_DIGITS})?|\.{_DIGITS}))
+    (?P<vulgar>[½¼¾⅓⅔⅛])?
+    (?:\s?/\s?(?P<below>\d{{1,9}})(?![\d/]))?
+    (?:[eE](?P<exp>[-+]?\d{{1,3}})\b
+    |\s?[x\u00d7·*]\s?10\s?(?:\^|\*\*)\s?[({{]?(?P<power>-?\d{{1,3}})[)}}]?)?
+    \s?(?:(?P<percent>%|percent\b|per[ ]cent\b)
+    |(?P<scale>thousand|million|billion|trillion)\b|(?P<kilo>[kK])\b)?
+    |(?<!\w)(?P<lone>-?[½¼¾⅓⅔⅛])
+    """,
+    re.VERBOSE,
 )
 _SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _VULGAR = {"½": 1 / 2, "¼": 1 / 4, "¾": 3 / 4, "⅓": 1 / 3, "⅔": 2 / 3, "⅛": 1 / 8}
@@ -160,7 +191,7 @@ def _values(found: re.Match[str]) -> Iterator[float]:
         yield _VULGAR[found["lone"][-1]] * (-1 if found["lone"][0] == "-" else 1)
         return
     value = _size(found)
-    if "-" in (found["sign"] or "") or found["neg"]:
+    if "-" in (found["sign"] or "") or found["minus"]:
         value = -value
     yield value
     if found["percent"]:
@@ -181,4 +212,4 @@ def _size(found: re.Match[str]) -> float:
         value = value / float(found["below"]) if float(found["below"]) else math.nan
     value += float(found["mixed"] or 0)
     value *= _SCALES.get(found["scale"] or "", 1.0)
-    return value * 10.0 ** int(found["exp"] or found["power"] or 0)
+    return value * float(f"1e{found['exp'] or found['power'] or 0}")

@@ -8,7 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_SMALL = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _ONES = {word: float(value) for value, word in enumerate(_SMALL)}
 _ONES |= {word: 10.0 * (place + 2) for place, word in enumerate(_TENS)}
@@ -17,7 +38,8 @@ _SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9}
 _WORD = "|".join(sorted([*_ONES, *_SCALES, "hundred"], key=len, reverse=True))
 _AND = "(?:,? and |, )"
 _RUN = re.compile(
-    rf"\b(?:(?P<minus>minus|negative) )?(?P<run>(?:an? (?=hundred|thousand|million|dozen))?(?:{_WORD})"
+    rf"\b(?:(?P<minus>minus|negative) )?(?P<run>"
+    rf"(?:an? (?=hundred|thousand|million|dozen))?(?:{_WORD})"
     rf"(?:(?:[ -]|(?<=hundred){_AND}|(?<=thousand){_AND}|(?<=million){_AND})(?:{_WORD})\b)*)\b",
     re.IGNORECASE,
 )

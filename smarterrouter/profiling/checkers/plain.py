@@ -34,7 +34,7 @@ def plain(text: str) -> str:
 
 
 _SYMBOLS = {
-    r"\times": "×",
+    r"\times": "\u00d7",
     r"\cdot": "·",
     r"\div": "÷",
     r"\approx": "≈",

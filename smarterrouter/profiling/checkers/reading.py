@@ -16,16 +16,14 @@ _OPENS = (
     rf"(?:^|\n)[ \t]*<{_NAMES}>|\[THINK\]|◁think▷|<\|START_THINKING\|>"
     r"|<\|begin_of_thought\|>|<\|channel>thought"
 )
-_CLOSES = (
-    rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|end_of_thought\|>|<channel\|>"
-)
+_CLOSES = rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|end_of_thought\|>|<channel\|>"
 _THOUGHT = re.compile(rf"(?P<open>{_OPENS})|(?P<close>{_CLOSES})", re.IGNORECASE)
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>final\b[^<\n]{0,40}<\|message\|>")
 _CHANNEL = re.compile(r"<\|channel\|>\w+")
 _TOKENS = re.compile(
     r"<\|(?:im_end|im_start|eot_id|end|start|return|message|endoftext|end_of_text|eom_id"
     r"|begin_of_solution|end_of_solution|START_RESPONSE|END_RESPONSE)\|>"
-    r"|</s>\s{0,9}\Z|<end_of_turn>|<start_of_turn>|<｜end▁of▁sentence｜>"
+    r"|</s>\s{0,9}\Z|<end_of_turn>|<start_of_turn>|<\uff5cend▁of▁sentence\uff5c>"
 )
 _BARE_CHANNEL = "assistantfinal"
 
@@ -124,7 +122,7 @@ def _parts(text: str) -> Iterator[Fence | str]:
         yield Fence(language, "\n".join(inside))
 
 
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_`]{0,4}(?=\s|\Z)|[。！？]+|\n")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”\u2019)\]*_`]{0,4}(?=\s|\Z)|[。\uff01\uff1f]+|\n")
 _ABBREVIATED = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|mr|mrs|ms|dr|prof|st|jr|sr|inc|ltd|co|fig|ca"
     r"|u\.s|u\.k|a\.m|p\.m|ph\.d|jan|feb|aug|sept?|oct|nov|dec|gen|rev|hon)"
@@ -166,18 +164,24 @@ def _goes_on(text: str, start: int, mark: re.Match[str]) -> bool:
 
 _GREETS = re.compile(
     r"\W{0,4}(?:sure|certainly|of course|absolutely|okay|ok|great|alright|no problem|gladly"
-    r"|here(?:'s|’s| is| are| you)|below (?:is|are)|the following|as (?:you )?requested|i(?:'ve|'d|"
-    r"’ve| have| can| will| am|'m|'ll)|understood|got it|let me|sorry|i apologi[sz]e|my apologies"
-    r"|(?:good|excellent|interesting) question|thank(?:s| you))\b",
+    r"|here(?:['\u2019]s| is| are| you)|below (?:is|are)|as (?:you )?requested|understood|got it"
+    r"|sorry|i apologi[sz]e|my apologies|(?:good|excellent) question|thank(?:s| you))\b",
+    re.IGNORECASE,
+)
+_ANNOUNCES = re.compile(
+    r"\W{0,4}(?:the following|let me|i(?:['\u2019](?:ve|d|m|ll)| have| can| will| am| would))\b",
     re.IGNORECASE,
 )
 _OFFERS = re.compile(
-    r"\W{0,4}(?:(?:please )?let me know|(?:i )?hope (?:this|that|it)|(?:please )?feel free"
-    r"|would you like|if you(?:'d|’d| would| need| want| have| prefer)|is there anything"
-    r"|(?:i'm |i am )?happy to|do you (?:want|need|have)|want me to|shall i|should i|just let me"
-    r"|anything else|enjoy|good luck|note(?: that)?:?|\(?word count|\(?total words"
-    r"|these (?:are|\w+ \w+ )|this (?:list|table|json|answer|response|poem|text|csv|yaml)\b"
-    r"|i(?:'ve|’ve| have)\b)",
+    r"\W{0,4}(?:(?:just |please )?let me know|(?:i )?hope (?:this|that|it)|(?:please )?feel free"
+    r"|would you like|if you(?:['\u2019]d| would| need| want| have| prefer)|is there anything"
+    r"|(?:i['\u2019]m |i am )?happy to|do you (?:want|need|have)|want me to|(?:shall|should) i\b"
+    r"|anything else|enjoy\b|good luck)",
+    re.IGNORECASE,
+)
+_REMARKS = re.compile(
+    r"\W{0,4}(?:notes?(?: that)?:?\b|\(?word count|\(?total words|these (?:are|\w+ \w+ )"
+    r"|this (?:list|table|json|answer|response|poem|text|csv|yaml)\b|i(?:['\u2019]ve| have)\b)",
     re.IGNORECASE,
 )
 _RULE = re.compile(r"\s{0,9}(?:[-*_]\s{0,3}){3,}")
@@ -193,24 +197,36 @@ def body(text: str) -> str:
     first, last = 0, len(lines)
     while first < last and _opens_with_courtesy(lines[first]):
         first += 1
-    while last > first and _closes_with_courtesy(lines, last - 1):
+    while last > first and _closes_with(lines, last - 1, _OFFERS, _REMARKS):
         last -= 1
     return "\n".join(lines[first:last]).strip("\n") if first < last else text.strip()
+
+
+def without_offers(text: str) -> str:
+    """Without "Let me know if ..." and the like at the end, but with all that may say something."""
+    lines = text.strip().split("\n")
+    last = len(lines)
+    while last > 0 and _closes_with(lines, last - 1, _OFFERS):
+        last -= 1
+    return "\n".join(lines[:last]) if last else text.strip()
 
 
 def _opens_with_courtesy(line: str) -> bool:
     if not line.strip() or _RULE.fullmatch(line):
         return True
-    ended = line.rstrip(" *_").endswith((":", ".", "!"))
-    return ended and _is_short(line) and bool(_GREETS.match(line))
+    bare = line.rstrip(" *_")
+    if not _is_short(line):
+        return False
+    greets = bare.endswith((":", ".", "!")) and _GREETS.match(line)
+    return bool(greets or (bare.endswith(":") and _ANNOUNCES.match(line)))
 
 
-def _closes_with_courtesy(lines: list[str], at: int) -> bool:
+def _closes_with(lines: list[str], at: int, *kinds: re.Pattern[str]) -> bool:
     line = lines[at]
     if not line.strip() or _RULE.fullmatch(line):
         return True
-    apart = at == 0 or not lines[at - 1].strip()
-    return apart and _is_short(line) and bool(_OFFERS.match(line))
+    apart = at > 0 and not lines[at - 1].strip()
+    return apart and _is_short(line) and any(kind.match(line) for kind in kinds)
 
 
 def _is_short(line: str) -> bool:

@@ -20,7 +20,7 @@ from msgspec import Struct
 FARTHER, NEARER = 0.75, 0.25
 """Answers added on a bound's far side, and on its near one."""
 
-DOUBT = 6.0
+DOUBT = 4.0
 """As many answers' worth of doubt whether scores vary less than right and wrong do."""
 
 HALVINGS = 50
@@ -93,12 +93,17 @@ def bounds(found: Weighed | None, confidence: float) -> Interval:
 
 
 def _spread(found: Weighed) -> float:
-    """The scores' variance as a part of what right and wrong would have: above 0, at most 1."""
+    """The scores' variance as a part of what right and wrong would have: above 0, at most 1.
+
+    One answer at the far end is counted in that was not seen: nine in ten of 0.9 and one of 0 look
+    all alike for a while.
+    """
     binary = found.mean * (1.0 - found.mean)
     if binary <= 0.0 or found.answers <= 1.0:
         return 1.0
     seen = min(1.0, found.variance / binary * found.answers / (found.answers - 1.0))
-    return (seen * found.answers + DOUBT) / (found.answers + DOUBT)
+    unseen = max(found.mean, 1.0 - found.mean) / min(found.mean, 1.0 - found.mean)
+    return min(1.0, (seen * found.answers + DOUBT + unseen) / (found.answers + DOUBT))
 
 
 @lru_cache(maxsize=16_384)

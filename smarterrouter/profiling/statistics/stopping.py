@@ -30,7 +30,7 @@ RISK = 0.005
 PROMISED = 0.01
 """How likely it may be in the end."""
 
-SPENT = 0.58
+SPENT = 0.62
 """The part of all tokens that a model may spend whose place is settled."""
 
 ENOUGH = 0.9
@@ -143,7 +143,8 @@ def _place(view: _View, *, last: bool) -> Settled | None:
     gaps = {name: gap(view.items, view.mine, theirs) for name, theirs in view.rivals.items()}
     known = {name: found for name, found in gaps.items() if found}
     close = any(found.risk > RISK for found in known.values())
-    if not last and (close or (view.more_to_come and not _known_well(own, of))):
+    alone = view.more_to_come or not known
+    if not last and (close or (alone and not _known_well(own, of))):
         return None
     if not known:
         return Settled("there is no other model to compare it with", None, asked, of)
@@ -198,8 +199,12 @@ def _change(drawn: Drawn, view: _View, group: str, rest: int) -> float:
 
 
 def _best_other(drawn: Drawn, view: _View, group: str) -> str | None:
-    others = [name for name in view.rivals if group in drawn.get(name, {})]
+    others = _others(drawn, view, group)
     return max(others, key=lambda name: (drawn[name][group][0], name), default=None)
+
+
+def _others(drawn: Drawn, view: _View, group: str) -> list[str]:
+    return [name for name in view.rivals if group in drawn.get(name, {})]
 
 
 def _group(view: _View, group: str, drawn: Drawn) -> Settled:
@@ -211,11 +216,20 @@ def _group(view: _View, group: str, drawn: Drawn) -> Settled:
     every = "all its prompts were asked" if asked == len(members) else ""
     if best is None or mine is None:
         return Settled(every or "its score is known well enough", None, asked, len(members))
-    ahead = mine[0] - drawn[best][group][0]
-    sure = NORMAL.cdf(abs(ahead) / math.hypot(mine[1], drawn[best][group][1]))
-    better = view.model if ahead > 0 else best
-    why = f"{100 * sure:.0f} % sure that {better} is the best of {group} so far"
+    surely = {
+        name: _surely_better(mine, drawn[name][group]) for name in _others(drawn, view, group)
+    }
+    sure = max(0.0, 1.0 - math.fsum(1.0 - one for one in surely.values()))
+    why = f"{100 * sure:.0f} % sure that it is the best of {group} so far"
+    if mine[0] <= drawn[best][group][0]:
+        sure = 1.0 - surely[best]
+        why = f"{100 * sure:.0f} % sure that {best} is better at {group}"
     return Settled(f"{every}; {why}" if every else why, sure, asked, len(members))
+
+
+def _surely_better(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """How sure it is that the first of two drawn scores is truly the higher."""
+    return NORMAL.cdf((one[0] - other[0]) / math.hypot(one[1], other[1]))
 
 
 def _tokens(items: Iterable[Item]) -> float:

@@ -1,0 +1,114 @@
+"""An answer that comes down to a word, a name or a piece of code."""
+
+from __future__ import annotations
+
+import pytest
+
+from smarterrouter.profiling.checkers.exact import check
+from smarterrouter.profiling.checkers.specs import Exact
+
+CAPITAL = Exact(["Paris"], ["Lyon", "Marseille"])
+YES = Exact(["yes"], ["no"])
+NO = Exact(["no"], ["yes"])
+SPEED = Exact(["O(n log n)"], ["O(n)", "O(n^2)", "O(log n)"])
+
+RIGHT = [
+    (CAPITAL, "Paris"),
+    (CAPITAL, "paris!"),
+    (CAPITAL, "PARIS."),
+    (CAPITAL, "The capital is **Paris**."),
+    (CAPITAL, "Answer: paris!"),
+    (CAPITAL, "\\boxed{\\text{Paris}}"),
+    (CAPITAL, "It's Paris, not Lyon."),
+    (CAPITAL, "Not Lyon; Paris."),
+    (CAPITAL, "The answer is not Lyon but Paris."),
+    (CAPITAL, "The capital of France is Paris, rather than Lyon."),
+    (CAPITAL, "Many think it's Lyon, but the capital is Paris."),
+    (CAPITAL, "While Lyon is the second largest city, the capital is Paris."),
+    (CAPITAL, "Lyon is large. Marseille too.\n\nSo the answer is Paris."),
+    (CAPITAL, "Paris. Lyon is only the third largest city."),
+    (CAPITAL, "The answer is: Paris, as Lyon is smaller."),
+    (CAPITAL, "**Paris**\n\nLyon is a city too, by the way."),
+    (CAPITAL, "Is it Lyon? Wait, no. It is Paris."),
+    (YES, "Yes"),
+    (YES, "Yes, there is no exception."),
+    (YES, "**Yes.** No doubt."),
+    (YES, "The answer is yes."),
+    (NO, "No, it is not prime."),
+    (NO, "No. Some say yes."),
+    (NO, "No"),
+    (SPEED, "O(n log n)"),
+    (SPEED, "$O(n \\log n)$"),
+    (SPEED, "`O(nlogn)`"),
+    (SPEED, "It runs in `O(n log n)`, not O(n²)."),
+    (SPEED, "**O(n·log n)** time"),
+    (Exact(["O(n^2)"], ["O(n)"]), "The loops are nested, so it takes O(n²)."),
+    (Exact(["[1, 2, 3]"]), "[1,2,3]"),
+    (Exact(["[1,2,3]"]), "It prints `[1, 2, 3]`."),
+    (Exact(["[1, 2, 3]"]), "```python\n[1, 2, 3]\n```"),
+    (Exact(["{'a': 1}"]), '{"a":1}'),
+    (Exact(["x + 1"]), "The derivative is $x+1$."),
+    (Exact(["New York"], ["York"]), "New York"),
+    (Exact(["York"], ["New York"]), "It's York."),
+    (Exact(["cafe"]), "Café"),
+    (Exact(["Saint-Exupéry"]), "Antoine de Saint Exupery"),
+    (Exact(["the Nile"]), "Nile river"),
+    (Exact(["Lord of the Rings"]), '"The Lord of the Rings"'),
+    (Exact(["apple, banana, cherry"]), "1. Apple\n2. Banana\n3. Cherry"),
+    (Exact(["apple, banana, cherry"]), "apple, banana, and cherry"),
+    (Exact(["-5"], ["5"]), "x = -5"),
+    (Exact(["3.5"]), "It is 3.5."),
+    (Exact(["C++"], ["C"]), "C++"),
+    (Exact(["C"], ["C++"]), "C."),
+    (Exact(["valid"], ["invalid"]), "This is valid JSON."),
+    (Exact(["invalid"], ["valid"]), "It is invalid."),
+    (Exact(["not guilty"], ["guilty"]), "The verdict: not guilty."),
+    (Exact(["colour", "color"]), "Color"),
+    (Exact(["Au"]), "The symbol for gold is **Au** (from Latin *aurum*)."),
+]
+
+
+@pytest.mark.parametrize(("spec", "answer"), RIGHT)
+def test_a_right_answer_passes_in_its_own_style(spec: Exact, answer: str) -> None:
+    verdict = check(spec, answer)
+    assert verdict.score == 1.0, verdict.why
+
+
+WRONG = [
+    (CAPITAL, ""),
+    (CAPITAL, "I don't know"),
+    (CAPITAL, "Lyon"),
+    (CAPITAL, "Parisian"),
+    (CAPITAL, "It's Lyon, not Paris"),
+    (CAPITAL, "The answer is Lyon."),
+    (CAPITAL, "Paris is a candidate, but the answer is Marseille."),
+    (CAPITAL, "Lyon. Many think Paris."),
+    (CAPITAL, "It might be Paris or Lyon."),
+    (CAPITAL, "It's not Paris."),
+    (CAPITAL, "While Paris is famous, the capital is Lyon."),
+    (CAPITAL, "Paris? Wait, no. It is Lyon."),
+    (Exact(["Paris"]), "Paris is near. The answer is Rome."),
+    (YES, "No, although some say yes."),
+    (NO, "Yes, no doubt."),
+    (SPEED, "O(n)"),
+    (SPEED, "O(n^2 log n)"),
+    (Exact(["O(n)"], ["O(n log n)"]), "O(n log n)"),
+    (Exact(["valid"], ["invalid"]), "invalid"),
+    (Exact(["valid"], ["invalid"]), "It is not valid."),
+    (Exact(["guilty"], ["not guilty"]), "Not guilty."),
+    (Exact(["42"]), "42.5"),
+    (Exact(["42"]), "142"),
+    (Exact(["5"], ["-5"]), "-5"),
+    (Exact(["5"]), "-5"),
+    (Exact(["C"], ["C++"]), "C++"),
+    (Exact(["C"]), "C#"),
+    (Exact(["[1,2,3]"]), "[1,3,2]"),
+    (Exact(["[1,2,3]"]), "[1,2,34]"),
+    (Exact([]), "anything"),
+]
+
+
+@pytest.mark.parametrize(("spec", "answer"), WRONG)
+def test_a_wrong_answer_fails(spec: Exact, answer: str) -> None:
+    verdict = check(spec, answer)
+    assert verdict.score == 0.0, verdict.why
