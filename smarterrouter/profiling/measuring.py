@@ -10,10 +10,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
 
+from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.models import Capability, Model
 from smarterrouter.domain.ports import Clock
 from smarterrouter.domain.profiles import Depth
@@ -105,6 +107,11 @@ async def patiently(rig: Rig, work: Callable[[], Awaitable[_T]]) -> _T:
     return await undisturbed(rig, work)
 
 
+async def ask(rig: Rig, request: ChatRequest, model: Model, limit: float) -> Reply:
+    """One question, asked until it is answered; see ``patiently``."""
+    return await patiently(rig, lambda: rig.ask(request, model, limit))
+
+
 def limit_s(pace: Pace, prompt_tokens: int, answer_tokens: int) -> float:
     """How long an answer may take, by the model's own speed."""
     expected = prompt_tokens / pace.prefill_tps + answer_tokens / pace.decode_tps
@@ -120,33 +127,39 @@ async def load_times(rig: Rig, model: Model, depth: Depth) -> LoadTimes:
     unknown: list[float] = []
     try:
         for _ in range(LOADS[depth]):
-            await rig.unload(model)
-            dropped = await rig.drop_cache(model)
-            (cold if dropped else unknown).append(await rig.load(model))
+            dropped, seconds = await patiently(rig, lambda: _loaded(rig, model, drop=True))
+            (cold if dropped else unknown).append(seconds)
             if dropped:
-                await rig.unload(model)
-                warm.append(await rig.load(model))
+                _, seconds = await patiently(rig, lambda: _loaded(rig, model, drop=False))
+                warm.append(seconds)
     except Conflict as error:
         return LoadTimes(why=error.message)
     return LoadTimes(cold=tuple(cold), warm=tuple(warm), unknown=tuple(unknown))
 
 
+async def _loaded(rig: Rig, model: Model, *, drop: bool) -> tuple[bool, float]:
+    """Load it anew: whether the page cache was dropped before, and the seconds."""
+    await rig.unload(model)
+    dropped = drop and await rig.drop_cache(model)
+    return dropped, await rig.load(model)
+
+
 async def timed(rig: Rig, model: Model, depth: Depth, pace: Pace) -> speed.Speed:
     """Prompts of three lengths, each several times."""
 
-    async def ask(words: int, tokens: int) -> Reply:
+    async def read(words: int, tokens: int) -> Reply:
         said = speed.prompt(words, next(_number))
         limit = limit_s(pace, tokens, speed.ANSWER_TOKENS)
-        return await rig.ask(question(model.id, said, speed.ANSWER_TOKENS), model, limit)
+        return await ask(rig, question(model.id, said, speed.ANSWER_TOKENS), model, limit)
 
-    none, few = await ask(1, 128), await ask(FEW_WORDS + 1, 128)
+    none, few = await read(1, 128), await read(FEW_WORDS + 1, 128)
     rows: list[list[Reply]] = []
     for length in speed.lengths(model.usable_context):
         words = speed.words_for(length, few, FEW_WORDS, none)
         rows.append([])
         for _ in range(REPEATS[depth]):
             try:
-                rows[-1].append(await ask(words, length))
+                rows[-1].append(await read(words, length))
             except BadRequest:  # it did not fit after all
                 break
     return speed.speed(rows)
@@ -154,16 +167,17 @@ async def timed(rig: Rig, model: Model, depth: Depth, pace: Pace) -> speed.Speed
 
 async def at_once(rig: Rig, model: Model, pace: Pace, clock: Clock) -> AtOnce:
     """Two, then four requests at the same time."""
-    found: list[speed.Parallel] = []
-    for requests in PARALLEL:
+
+    async def race(requests: int) -> speed.Parallel:
         said = [speed.prompt(FEW_WORDS, next(_number)) for _ in range(requests)]
         asked = [question(model.id, one, speed.ANSWER_TOKENS) for one in said]
         limit = limit_s(pace, 128 * requests, speed.ANSWER_TOKENS * requests)
         began = clock.now()
         replies = await together([rig.ask(one, model, limit) for one in asked])
-        seconds = clock.now() - began
-        found.append(speed.parallel(requests, replies, seconds, rig.slots(model)))
-    return AtOnce(rows=tuple(found))
+        return speed.parallel(requests, replies, clock.now() - began, rig.slots(model))
+
+    rows = [await patiently(rig, partial(race, requests)) for requests in PARALLEL]
+    return AtOnce(rows=tuple(rows))
 
 
 async def together(work: Sequence[Awaitable[_T]]) -> list[_T]:
@@ -187,7 +201,7 @@ def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def memory(rig: Rig, model: Model, depth: Depth) -> Memory:
     """What it holds after all that it was asked; then loaded anew with a larger context."""
-    usual = await rig.weigh(model)
+    usual = await patiently(rig, lambda: rig.weigh(model))
     why = None if usual else "what it holds cannot be seen from here"
     if depth is Depth.QUICK or usual is None or not rig.loads(model):
         return Memory(usual=usual, why=why, why_not_larger="not looked for")
@@ -196,15 +210,18 @@ async def memory(rig: Rig, model: Model, depth: Depth) -> Memory:
         reason = "no larger context can be chosen for it"
         return Memory(usual=usual, why_not_larger=reason)
     try:
-        await rig.unload(model)
-        await rig.load(model, larger)
-        weighed = await rig.weigh(model)
-        await rig.unload(model)
-    except Disturbed:
-        raise
+        weighed = await undisturbed(rig, lambda: _weighed_with(rig, model, larger))
     except SmarterRouterError as error:
         return Memory(usual=usual, why_not_larger=error.message)
     return Memory(usual=usual, larger=weighed)
+
+
+async def _weighed_with(rig: Rig, model: Model, context: int) -> Weighed | None:
+    await rig.unload(model)
+    await rig.load(model, context)
+    weighed = await rig.weigh(model)
+    await rig.unload(model)
+    return weighed
 
 
 async def abilities(rig: Rig, model: Model, pace: Pace) -> Abilities:
@@ -220,7 +237,7 @@ async def _probed(rig: Rig, model: Model, pace: Pace, probe: Probe) -> Ability:
     for name, asked in probe.ask(model.id).items():
         limit = limit_s(pace, asked.prompt_tokens, asked.max_tokens or 0)
         try:
-            replies[name] = await rig.ask(asked, model, limit)
+            replies[name] = await ask(rig, asked, model, limit)
         except SmarterRouterError as error:
             return refused(error)
     return probe.read(replies)
@@ -228,7 +245,8 @@ async def _probed(rig: Rig, model: Model, pace: Pace, probe: Probe) -> Ability:
 
 async def _embeds(rig: Rig, model: Model, pace: Pace) -> Abilities:
     try:
-        widths = await rig.embed(embedding(model.id, EMBEDDED), model, limit_s(pace, 256, 0))
+        asked, limit = embedding(model.id, EMBEDDED), limit_s(pace, 256, 0)
+        widths = await patiently(rig, lambda: rig.embed(asked, model, limit))
     except SmarterRouterError as error:
         return Abilities(found={"embedding": refused(error)})
     same = len(set(widths)) == 1 and len(widths) == len(EMBEDDED)

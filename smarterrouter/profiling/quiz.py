@@ -26,7 +26,7 @@ from smarterrouter.profiling.checkers.specs import Judged, Python, Shell
 from smarterrouter.profiling.checkers.verdict import How, Verdict
 from smarterrouter.profiling.events import Answered
 from smarterrouter.profiling.forecast import ANSWERED, task_s
-from smarterrouter.profiling.measuring import limit_s, patiently, together
+from smarterrouter.profiling.measuring import ask, limit_s, together
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.sandbox import Sandbox
 from smarterrouter.profiling.statistics import Item, Progress, next_tasks
@@ -151,9 +151,8 @@ class Quiz:
         most = task.max_tokens + thought
         request = question(self._model.id, task.said, most, **thinking(self._switch))
         limit = limit_s(self._pace, prompt_tokens, most)
-        rig = self._bench.rig
         try:
-            reply = await patiently(rig, lambda: rig.ask(request, self._model, limit))
+            reply = await ask(self._bench.rig, request, self._model, limit)
         except (BackendTimeout, BadRequest) as error:
             return None, Verdict(None, error.message)
         if reply.cut_off:

@@ -104,7 +104,7 @@ class Visit:
         if name in self._kept:
             return msgspec.json.decode(self._kept[name], type=kind)
         self._bench.tell(StepBegan(what))
-        result = await measuring.patiently(self._bench.rig, work)
+        result = await work()
         if why := getattr(result, "why", None):
             self._bench.tell(Noted(self._model.id, f"{what}: {why}"))
         body = Raw(msgspec.json.encode(result))
