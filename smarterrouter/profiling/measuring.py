@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.models import Capability, Model
@@ -221,7 +221,7 @@ async def _weighed_with(rig: Rig, model: Model, context: int) -> Weighed | None:
     await rig.load(model, context)
     weighed = await rig.weigh(model)
     await rig.unload(model)
-    return weighed
+    return structs.replace(weighed, context=context) if weighed else None
 
 
 async def abilities(rig: Rig, model: Model, pace: Pace) -> Abilities:
@@ -237,7 +237,7 @@ async def _probed(rig: Rig, model: Model, pace: Pace, probe: Probe) -> Ability:
     for name, asked in probe.ask(model.id).items():
         limit = limit_s(pace, asked.prompt_tokens, asked.max_tokens or 0)
         try:
-            replies[name] = await ask(rig, asked, model, limit)
+            replies[name] = await undisturbed(rig, partial(rig.ask, asked, model, limit))
         except SmarterRouterError as error:
             return refused(error)
     return probe.read(replies)
