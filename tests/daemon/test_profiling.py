@@ -53,7 +53,8 @@ def folder(tmp_path: Path, made_models: Path, smollm2: Path) -> Path:
 @asynccontextmanager
 async def daemon_over(folder: Path, **more: Any) -> AsyncIterator[Running]:
     backends = [{"name": "ours", "kind": "managed", "models_dir": folder}]
-    settings = {"backend": backends, "model": {"context": 512}, **more}
+    quiet = {"on_start": False}
+    settings = {"backend": backends, "model": {"context": 512}, "profile": quiet, **more}
     async with running(**settings) as daemon:
         yield daemon
 
@@ -113,6 +114,7 @@ async def test_three_real_models_are_told_apart(folder: Path) -> None:
         assert count == pytest.approx(held[name], rel=0.1)
         assert all(seconds > 0 for kind in ("cold", "warm") for seconds in of[name]["load"][kind])
         assert len(of[name]["load"]["cold"]) == len(of[name]["load"]["warm"]) == 2
+        assert of[name]["memory"]["why_not_larger"] is None
         larger = of[name]["memory"]["larger"]
         assert larger["context"] == 2 * of[name]["memory"]["usual"]["context"]
         assert [row["requests"] for row in of[name]["parallel"]] == [2, 4]

@@ -123,7 +123,7 @@ def _ranked(spoken: str) -> Iterator[str]:
     yield from _bold(last)
     closing = sentences(plain(last))
     yield from (one for one in reversed(closing[-LAST_SENTENCES:]) if _THEREFORE.match(one))
-    if len(blocks) > 1:
+    if len(blocks) > 1 and not first.startswith("#"):
         yield from _few_words(first.partition("\n")[0])
         yield from _bold(first)
     yield from reversed(sentences(plain(spoken[-20_000:]))[-LAST_SENTENCES:])

@@ -42,7 +42,7 @@ def check(spec: specs.Exact, answer: str) -> Verdict:
         kept = folded(asserted(plain(answer)))
         denied = not names.right(kept) and not _hedges_nothing(right)
         return Verdict(0.0, f"it denies {right[0]}") if denied else _says(right)
-    for part in _parts(answer):
+    for part in _parts(answer, names):
         meant = names.meant(part)
         if meant is not None:
             return _says(right) if meant else Verdict(0.0, "it comes to one of the wrong answers")
@@ -60,10 +60,16 @@ def _hedges_nothing(right: list[str]) -> bool:
     )
 
 
-def _parts(answer: str) -> Iterator[str]:
-    """What the model calls its answer, how it begins, then the rest of the conclusions."""
+def _parts(answer: str, names: Names) -> Iterator[str]:
+    """What the model calls its answer, how it begins, then the rest of the conclusions.
+
+    It does not begin with its answer where it asks, lists steps, or weighs several wrong ones.
+    """
     yield from declared(answer)
-    yield from sentences(plain(answer))[:1]
+    for one in sentences(plain(answer))[:1]:
+        weighs = len(names.wrong(folded(one))) > 1
+        if not (weighs or one.endswith("?") or _ITEM.match(one)):
+            yield one
     for _, part in zip(range(MOST_PARTS), conclusions(answer), strict=False):
         yield part
 

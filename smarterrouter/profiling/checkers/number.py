@@ -11,6 +11,7 @@ answer that ``conclusion`` finds most conclusive:
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from smarterrouter.profiling.checkers import specs
 from smarterrouter.profiling.checkers.conclusion import asserted, conclusions, main_clause
 from smarterrouter.profiling.checkers.number_words import spelled
+from smarterrouter.profiling.checkers.reading import fenced
 from smarterrouter.profiling.checkers.verdict import Verdict
 
 NEARLY = 1e-9
@@ -37,8 +39,12 @@ class Read:
 
 
 def check(spec: specs.Number, answer: str) -> Verdict:
-    """1 if the number that the answer concludes with is within the tolerance."""
-    for _, part in zip(range(MOST_PARTS), conclusions(answer), strict=False):
+    """1 if the number that the answer concludes with is within the tolerance.
+
+    What stands in a block of code counts where nothing else has a number.
+    """
+    parts = itertools.chain(conclusions(answer), reversed(fenced(answer)))
+    for part in itertools.islice(parts, MOST_PARTS):
         if found := concluded(part):
             if any(_is_near(value, spec) for read in found for value in read.values):
                 return Verdict(1.0, f"it says {spec.answer:g}")

@@ -86,11 +86,11 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 
 def without_latex(text: str) -> str:
     r"""``\boxed{\frac{3}{4}}`` is ``3/4``, ``$45$`` is ``45``; "$45 and $50" stays."""
-    text = _DOLLARS.sub(r"\1", text)
+    text = _DOLLARS.sub(r"\1", text.replace("{,}", ","))
     text = _BLOCK_DOLLARS.sub("", text)
     if "\\" in text:
         text = _FRACTION.sub(_as_quotient, text)
-        text = _unbraced(text.replace("{,}", ","))
+        text = _unbraced(text)
         text = _COMMAND.sub(lambda m: _SYMBOLS.get(m[0], m[0][1:]), text)
     return _POWER.sub(r"^\1", text)
 
@@ -136,7 +136,7 @@ _QUOTE = re.compile(r"(?m)^[ \t]{0,9}(?:>[ \t]?){1,9}")
 _FENCE_LINE = re.compile(r"(?m)^[ \t]{0,20}(?:```|~~~)[`~]*[^`\n]*$")
 _TAG = re.compile(r"</?(?:b|i|u|p|em|strong|span|sub|code|br|answer)[ ]?/?>", re.IGNORECASE)
 _SUP = re.compile(r"<sup>([^<\n]{1,20})</sup>")
-_STARS = re.compile(r"(?<!\w)\*{1,3}+(?=\S)|(?<=\S)\*{1,3}+(?!\w)")
+_STARS = re.compile(r"(?<![\w*])\*{1,3}+(?=\S)|(?<=\S)\*{1,3}+(?!\w)")
 _LINES = re.compile(r"(?<![^\W_])_{1,3}+(?=[^\W_])|(?<=[^\s_])_{1,3}+(?!\w)")
 
 

@@ -151,6 +151,8 @@ def _goes_on(text: str, start: int, mark: re.Match[str]) -> bool:
     end = mark.end()
     if mark[0] == "!":
         return bool(_FACTORIAL.match(text, end - 2))
+    if mark[0].rstrip(")]") in ("...", "…") and text[end : end + 2].lstrip(" ")[:1].islower():
+        return True
     before = text[max(start, end - _REACH) : end]
     if mark[0] != "." or not _ABBREVIATED.search(before):
         return False

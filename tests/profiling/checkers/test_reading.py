@@ -182,4 +182,4 @@ def test_courtesies_around_the_answer_are_told_from_it(text: str, product: str) 
 
 def test_offers_go_but_remarks_that_may_say_something_stay() -> None:
     text = "a\n\nNote: b\n\nWould you like more?"
-    assert without_offers(text) == "a\n\nNote: b\n"
+    assert without_offers(text).strip() == "a\n\nNote: b"
