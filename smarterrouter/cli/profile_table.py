@@ -172,11 +172,16 @@ def _abilities(one: Row) -> Iterable[tuple[str, str]]:
 
 def _candidate(candidate: Row) -> RenderableType:
     table = _table("group", "score", ("", "right"), ("asked", "right"), "")
+    table.columns[-1].no_wrap = False
+    table.columns[-1].overflow = "fold"
     for group, score in candidate["groups"].items():
         table.add_row(group, bar(score), _percent(score), str(score["asked"]), _remark(score))
     whole = candidate["overall"]
     table.add_section()
-    table.add_row("overall", bar(whole), _percent(whole), str(whole["count"]), _settled(candidate))
+    table.add_row("overall", bar(whole), _percent(whole), str(whole["count"]), "")
+    if reason := _settled(candidate):
+        table.caption = f"{candidate['subject']}: {reason}"
+        table.caption_justify = "left"
     table.title = candidate["subject"]
     table.title_justify = "left"
     return table
