@@ -157,7 +157,7 @@ def folded(text: str) -> str:
     return _SPACES.sub(" ", "".join(c for c in letters if not unicodedata.combining(c))).strip()
 
 
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]+(?:'[^\W_]+)*|_|[^\w\s]")
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*[^\W_]*|[^\W_]+(?:'[^\W_]+)*|_|[^\w\s]")
 _ARTICLES = {"the", "a", "an"}
 _PROSE = set(".,;:!?'\"()- ")
 _JOIN = r"[^\w]{1,4}(?:(?:the|an?|and)\W{1,3})?"
