@@ -75,15 +75,16 @@ def _parts(answer: str, names: Names) -> Iterator[str]:
 
 
 def declares_another(answer: str, names: Names) -> bool:
-    """Whether what the model itself calls its answer is short and none of the right ones."""
-    first = next(declared(answer), None)
-    if first is None or len(first.split()) > FEW_WORDS or not re.search(r"\w", first):
+    """Whether what the model itself calls its answer is short and none of the right ones.
+
+    The first line of a right answer of several lines is none of another.
+    """
+    named = [folded(one) for one in declared(answer)]
+    if not named or len(named[0].split()) > FEW_WORDS or not re.search(r"\w", named[0]):
         return False
-    if names.right(folded(first)):
-        return False
-    return any(not names.right(folded(other)) for other in declared(answer)) and not any(
-        names.right(folded(other)) for other in declared(answer)
-    )
+    whole = [folded(plain(one)) for one in names.answers]
+    begun = any(one.startswith(named[0].rstrip(" .:")) for one in whole)
+    return not begun and not any(names.right(one) for one in named)
 
 
 class Names:

@@ -107,7 +107,7 @@ def _lacks(pattern: str, answer: str) -> str | None:
     return f"it has {seen[0][:60]!r}, which it should not" if seen else None
 
 
-_EDGE = r"[\s\"'“”\u2018\u2019*_`.!>]*"
+_EDGE = r"[\s\"'“”\u2018\u2019*_`.,!>]*"
 _LEADING = " \t\n\"'“”\u2018\u2019*_`>#"
 
 

@@ -156,12 +156,12 @@ _GROUPED = (
     r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])|\d{1,3}(?:[ '_]\d{3})+(?!\d)"
 )
 _DIGITS = rf"\d{{1,{LONGEST}}}"
-_EUROPEAN = r"\d{1,3}(?:\.\d{3})+,\d{1,9}"
+_EUROPEAN = r"\d{1,3}(?:\.\d{3})+,\d{1,9}|\d{1,3}(?:[ ]\d{3})+,\d{1,2}(?!\d)"
 _COMMA = r"\d{1,15},(?:\d{1,2}|\d{4,15})(?![\d,]|\.\d)"
 _NUMBER = re.compile(
     rf"""
     (?<![\w.])
-    (?P<sign>(?<![\w)\]]\s)(?<![\w)\]])[-+]\s?)?(?:[$€£¥]\s?)?(?P<minus>-)?
+    (?P<word>(?<!\d\s)(?i:minus|negative)\s)?(?P<sign>(?<![\w)\]]\s)(?<![\w)\]])[-+]\s?)?(?:[$€£¥]\s?)?(?P<minus>-)?
     (?:(?P<mixed>\d{{1,6}})\s(?=\d{{1,6}}/\d))?
     (?:(?P<european>{_EUROPEAN})|(?P<comma>{_COMMA})
     |(?P<plain>(?:{_GROUPED}|{_DIGITS})(?:\.{_DIGITS})?|\.{_DIGITS}))
@@ -197,7 +197,7 @@ def _values(found: re.Match[str]) -> Iterator[float]:
         yield _VULGAR[found["lone"][-1]] * (-1 if found["lone"][0] == "-" else 1)
         return
     value = _size(found)
-    if "-" in (found["sign"] or "") or found["minus"]:
+    if "-" in (found["sign"] or "") or found["minus"] or found["word"]:
         value = -value
     yield value
     if found["percent"]:
@@ -208,7 +208,7 @@ def _values(found: re.Match[str]) -> Iterator[float]:
 
 def _size(found: re.Match[str]) -> float:
     if found["european"]:
-        digits = found["european"].replace(".", "").replace(",", ".")
+        digits = re.sub(r"[ .]", "", found["european"]).replace(",", ".")
     elif found["comma"]:
         digits = found["comma"].replace(",", ".")
     else:

@@ -175,8 +175,9 @@ _ANNOUNCES = re.compile(
     re.IGNORECASE,
 )
 _OFFERS = re.compile(
-    r"\W{0,4}(?:(?:just |please )?let me know|(?:i )?hope (?:this|that|it)|(?:please )?feel free"
-    r"|would you like|if you(?:['\u2019]d| would| need| want| have| prefer)|is there anything"
+    r"\W{0,4}(?:(?:just |please )?let me know|(?:i )?hope (?:this|that|it|you)"
+    r"|(?:please )?feel free|would you like"
+    r"|if you(?:['\u2019]d| would| need| want| have| prefer)|is there anything"
     r"|(?:i['\u2019]m |i am )?happy to|do you (?:want|need|have)|want me to|(?:shall|should) i\b"
     r"|anything else|enjoy\b|good luck)",
     re.IGNORECASE,
