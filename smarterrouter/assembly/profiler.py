@@ -114,13 +114,13 @@ class Profiler:
     async def _next_new(self, idle_s: float) -> None:
         """One model that is new, if there is one."""
         self._own = None
-        looking = Profiling(self._engine, Wish(quick=True))
+        looking = Profiling(self._engine, Wish(quick=True), idle_s=idle_s)
         fresh = [(m, s) for m, s in await looking.plan() if looking.identity(m) not in self._tried]
         if not fresh:
             return
         model, seconds = fresh[0]
         self._tried.add(looking.identity(model))
-        await looking.quiet(idle_s)
+        await looking.quiet()
         log.info("nobody asks anything: %s is profiled, about %s", model.id, span(seconds))
         run = self._own = self._begin(f"idle-{new_id()}")
         wish = Wish(models=(str(model.ref),), quick=True)

@@ -70,7 +70,7 @@ class Profiling:
                 notes=engine.notes,
                 clock=engine.clock,
                 options=self._options,
-                tell=lambda event: self._tell(event),
+                tell=tell,
                 sandbox=sandbox,
             )
         )
@@ -83,30 +83,13 @@ class Profiling:
         """See ``rig.Rig.identity``."""
         return self._rig.identity(model)
 
-    async def quiet(self, idle_s: float) -> None:
-        """Return when nobody has asked anything for so long."""
-        await EngineRig(self._engine, idle_s).quiet()
+    async def quiet(self) -> None:
+        """Return when nobody has asked anything for ``idle_s``."""
+        await self._rig.quiet()
 
     async def plan(self) -> Plan:
         """What would be profiled, and about how long that would take."""
         return await self._runner.plan()
-
-    async def forecast(self) -> dict[str, object]:
-        """The plan as JSON tells it: models with their seconds, and who is left out and why."""
-        left_out: dict[str, str] = {}
-
-        def note(event: Event) -> None:
-            if isinstance(event, Skipped):
-                left_out[event.model] = event.why
-
-        self._tell = note
-        planned = await self._runner.plan()
-        return {
-            "schema": 1,
-            "models": [{"model": model.id, "seconds": seconds} for model, seconds in planned],
-            "seconds": sum(seconds for _, seconds in planned),
-            "left_out": left_out,
-        }
 
     async def run(self) -> None:
         """Profile, have answers judged, and route by it from then on. Raises ``ModelNotFound``."""
@@ -172,6 +155,23 @@ class Profiling:
             return reply.text
 
         return ask
+
+
+async def forecast(engine: Engine, wish: Wish) -> dict[str, object]:
+    """The plan as JSON tells it: models with their seconds, and who is left out and why."""
+    left_out: dict[str, str] = {}
+
+    def note(event: Event) -> None:
+        if isinstance(event, Skipped):
+            left_out[event.model] = event.why
+
+    planned = await Profiling(engine, wish, note).plan()
+    return {
+        "schema": 1,
+        "models": [{"model": model.id, "seconds": seconds} for model, seconds in planned],
+        "seconds": sum(seconds for _, seconds in planned),
+        "left_out": left_out,
+    }
 
 
 def options(wish: Wish, own: Sequence[Task], *, judges: bool) -> Options:

@@ -53,12 +53,10 @@ class Here:
         logging.getLogger("smarterrouter").addHandler(logging.NullHandler())
 
     def plan(self, wish: Report) -> Report:
-        from smarterrouter.assembly.profiling import Profiling, Wish
+        from smarterrouter.assembly.profiling import Wish, forecast
 
-        async def forecast(engine: Engine) -> Report:
-            return await Profiling(engine, Wish(**_read_prompts(wish))).forecast()
-
-        return self._with_engine(forecast)
+        told = Wish(**_read_prompts(wish))
+        return self._with_engine(lambda engine: forecast(engine, told))
 
     def run(self, wish: Report, *, allow_code: bool) -> tuple[Report, list[str]]:
         from smarterrouter.assembly.known import whole_report

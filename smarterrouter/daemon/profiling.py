@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from smarterrouter.assembly import Engine
 from smarterrouter.assembly.known import whole_report
 from smarterrouter.assembly.profiler import Profiler
-from smarterrouter.assembly.profiling import Profiling, Wish
+from smarterrouter.assembly.profiling import Wish, forecast
 
 SCHEMA = 1
 
@@ -28,7 +28,7 @@ def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
         data: JSONBody[Wish], dry_run: FromQuery[bool] = False
     ) -> dict[str, object]:
         if dry_run:
-            return await Profiling(engine, data).forecast()
+            return await forecast(engine, data)
         return {"schema": SCHEMA, "task": profiler.start(data)}
 
     @get("/admin/profiling_status/{task:str}", sync_to_thread=False)

@@ -11,14 +11,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from smarterrouter.domain.devices import MemorySnapshot
 from smarterrouter.domain.ports import Clock, GpuProbe
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 MIB = 1 << 20
 PROBE_LIMIT_S = 3.0
@@ -57,8 +59,7 @@ class Monitor:
         self._history: deque[tuple[float, Mapping[str, int | None]]] = deque(maxlen=MOST_KEPT)
         self._watchers: list[Callable[[Sample], None]] = []
         self._dark: set[str] = set()
-        self._pass: asyncio.Task[Sample] | None = None
-        self._begun = False
+        self._pass = _Shared(self._look)
         self._busy = 0
         self._woken = asyncio.Event()
 
@@ -95,12 +96,7 @@ class Monitor:
 
         All who come while a look is under way share the one after it.
         """
-        while self._begun and self._pass and not self._pass.done():
-            await asyncio.wait({self._pass})
-        if self._pass is None or self._pass.done():
-            self._begun = False
-            self._pass = asyncio.create_task(self._look())
-        return await asyncio.shield(self._pass)
+        return await self._pass.next()
 
     async def look(self, devices: Collection[str]) -> Sample:
         """Look at these devices from now on; a probe that has others alone holds up nobody.
@@ -143,7 +139,6 @@ class Monitor:
         return row[-1]
 
     async def _look(self) -> Sample:
-        self._begun = True
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
                 group.create_task(source.ask())
@@ -180,6 +175,28 @@ class Monitor:
         self._history.append((now, {name: seen.used_bytes for name, seen in sample.items()}))
 
 
+class _Shared(Generic[_T]):
+    """Work that begins from now on for whoever asks: all who come while it is under way share the
+    one after it. Nobody who gives up takes it from the others."""
+
+    def __init__(self, work: Callable[[], Coroutine[object, None, _T]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[_T] | None = None
+        self._begun = False
+
+    async def next(self) -> _T:
+        while self._begun and self._task and not self._task.done():
+            await asyncio.wait({self._task})
+        if self._task is None or self._task.done():
+            self._begun = False
+            self._task = asyncio.create_task(self._begin())
+        return await asyncio.shield(self._task)
+
+    async def _begin(self) -> _T:
+        self._begun = True
+        return await self._work()
+
+
 class _Source:
     """One probe, and what it told last: ``seen``, by device id, in the order of appearance."""
 
@@ -188,25 +205,18 @@ class _Source:
         self._probe = probe
         self._limit_s = limit_s
         self._clock = clock
-        self._look: asyncio.Task[None] | None = None
-        self._begun = False
+        self._look = _Shared(self._asked)
         self._answer: asyncio.Future[Told | Exception] | None = None
         self._answered = False
         self._failing = False
 
     async def ask(self) -> None:
-        """Bring ``seen`` up to date by a look that begins from now on. All who come while one is
-        under way share the one after it."""
-        while self._begun and self._look and not self._look.done():
-            await asyncio.wait({self._look})
-        if self._look is None or self._look.done():
-            self._begun = False
-            self._look = asyncio.create_task(self._asked())
-        await asyncio.shield(self._look)
+        """Bring ``seen`` up to date by a look that begins from now on."""
+        await self._look.next()
 
     async def _asked(self) -> None:
         """What it does not tell of in time is unknown."""
-        self._begun, at = True, self._clock.now()
+        at = self._clock.now()
         answer = await self._told()
         told = {snapshot.device.id: replace(snapshot, at=at) for snapshot in answer}
         kept = {name: told.get(name) or _unknown(before) for name, before in self.seen.items()}

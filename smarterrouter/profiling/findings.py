@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -41,7 +41,11 @@ class Found:
     parallel: AtOnce | None = None
     memory: Memory | None = None
     answers: tuple[Answer, ...] = ()
-    subjects: tuple[str, ...] = field(default=())
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The candidates that have answered: as it comes, and told not to think."""
+        return tuple(dict.fromkeys(answer.subject for answer in self.answers))
 
     @property
     def imported(self) -> bool:
@@ -118,7 +122,6 @@ def _put_together(
         parallel=_decoded(steps.get("parallel"), AtOnce),
         memory=_decoded(steps.get("memory"), Memory),
         answers=answers,
-        subjects=tuple(dict.fromkeys(answer.subject for answer in answers)),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from smarterrouter.domain.models import Capability, Model
 from smarterrouter.domain.profiles import Depth
 from smarterrouter.profiling import speed
+from smarterrouter.profiling.asking import CHARACTERS_PER_TOKEN
 from smarterrouter.profiling.measuring import LOADS, PARALLEL, REPEATS
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.task import Task
@@ -20,7 +21,6 @@ ANSWERED = 0.4
 ASKED = 0.6
 """The part of the tasks that are usually asked before a model's scores have settled."""
 
-CHARACTERS_PER_TOKEN = 3.5
 PROBE_TOKENS = 800
 
 

@@ -8,7 +8,7 @@ before it counts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Raw
@@ -92,11 +92,11 @@ class Quiz:
 
     async def _known(self) -> Known:
         """What is kept of every subject; of this one, only what this very file has answered."""
-        known: Known = {}
-        for answer in await asyncio.to_thread(self._bench.notes.answers):
-            if answer.subject != self.subject or answer.identity == self._identity:
-                known.setdefault(answer.subject, {})[answer.task] = answer.score
-        return known
+        return scores_of(
+            answer
+            for answer in await asyncio.to_thread(self._bench.notes.answers)
+            if answer.subject != self.subject or answer.identity == self._identity
+        )
 
     async def _batch(
         self, batch: Sequence[Task], mine: dict[str, float | None], left: Sequence[Task]
@@ -189,7 +189,7 @@ def item_of(task: Task) -> Item:
     return Item(task.key, task.group, task.level, tokens)
 
 
-def scores_of(answers: Sequence[Answer]) -> Mapping[str, Mapping[str, float | None]]:
+def scores_of(answers: Iterable[Answer]) -> Known:
     """By subject and task."""
     found: Known = {}
     for answer in answers:

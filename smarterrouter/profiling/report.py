@@ -18,7 +18,7 @@ from smarterrouter.profiling.checkers.verdict import How
 from smarterrouter.profiling.findings import Found
 from smarterrouter.profiling.judging import STEP as JUDGE
 from smarterrouter.profiling.judging import judged
-from smarterrouter.profiling.quiz import SETTLED, item_of
+from smarterrouter.profiling.quiz import SETTLED, item_of, scores_of
 from smarterrouter.profiling.statistics import Interval, Item, Standing, standings
 from smarterrouter.profiling.task import Task
 
@@ -38,7 +38,7 @@ def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[T
     }
     flat = [answer for some in answers.values() for answer in some]
     items = _items(tasks, flat)
-    scored = standings(items, _scores(flat))
+    scored = standings(items, scores_of(flat))
     reasons = _reasons(every)
     return {
         "schema": SCHEMA,
@@ -57,13 +57,6 @@ def _items(tasks: Iterable[Task], answers: Iterable[Answer]) -> list[Item]:
         if answer.score is not None:
             items.setdefault(answer.task, Item(answer.task, answer.group, answer.level))
     return list(items.values())
-
-
-def _scores(answers: Iterable[Answer]) -> dict[str, dict[str, float | None]]:
-    found: dict[str, dict[str, float | None]] = {}
-    for answer in answers:
-        found.setdefault(answer.subject, {})[answer.task] = answer.score
-    return found
 
 
 def _reasons(figures: Iterable[Figures]) -> dict[str, Mapping[str, Any]]:

@@ -41,8 +41,7 @@ class Runner:
         """What is to be profiled. Raises ``ModelNotFound`` for a name that is not there."""
         bench = self._bench
         kept = {one.identity: one for one in await asyncio.to_thread(bench.notes.models)}
-        answers = await asyncio.to_thread(bench.notes.answers)
-        answered = {(answer.identity, answer.task) for answer in answers}
+        answered = await self._answered() if bench.options.always else set()
         left_out = {} if bench.options.wanted else bench.rig.left_out()
         found: list[tuple[Model, float]] = []
         for model in self._wanted():
@@ -70,6 +69,11 @@ class Runner:
             spent = self._bench.clock.now() - began
             self._bench.tell(ModelEnded(model.id, spent, outcome[model.id]))
         return outcome
+
+    async def _answered(self) -> Set[tuple[str, str]]:
+        """Which model, by its identity, has answered which task."""
+        answers = await asyncio.to_thread(self._bench.notes.answers)
+        return {(answer.identity, answer.task) for answer in answers}
 
     def _wanted(self) -> Sequence[Model]:
         there, wanted = self._bench.rig.models(), self._bench.options.wanted
