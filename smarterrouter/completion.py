@@ -71,7 +71,7 @@ class Answer(Struct, frozen=True):
 class Known(Struct, frozen=True):
     """What profiling has found out: scores, figures by a model's id, and what each can do."""
 
-    quality: ProfiledQuality | None = None
+    quality: ProfiledQuality = ProfiledQuality()
     profiles: Mapping[str, ModelProfile] = {}
     abilities: Mapping[str, Mapping[Capability, bool]] = {}
 

@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 
 from smarterrouter.assembly.backends import build_backends
 from smarterrouter.assembly.demands import Demands
-from smarterrouter.assembly.known import findings, known
+from smarterrouter.assembly.known import findings, known, shelf
 from smarterrouter.assembly.machines import Machines
 from smarterrouter.backends.catalogue import Catalogue
-from smarterrouter.completion import Completions, Traffic
+from smarterrouter.completion import Completions, Known, Traffic
 from smarterrouter.config import Settings
 from smarterrouter.domain.chat import Message
 from smarterrouter.domain.decision import RouteDecision
@@ -95,6 +95,8 @@ class Engine:
         self._errands: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._news = False
+        self._learning = asyncio.Lock()
+        self._matched: frozenset[str] = frozenset()
 
     async def __aenter__(self) -> Engine:
         async with AsyncExitStack() as opening:
@@ -155,11 +157,17 @@ class Engine:
         await self.learn()
 
     async def learn(self) -> None:
-        """From now on, route by all that profiling has found out."""
-        try:
-            self.completions.known = known(await asyncio.to_thread(findings, self.notes))
-        except SmarterRouterError as error:
-            log.warning("what profiling has found out is not known: %s", error.message)
+        """From now on, route by all that profiling has found out and that was imported."""
+        async with self._learning:  # whoever began first must not have the last word
+            try:
+                self.completions.known = await asyncio.to_thread(self._known)
+            except SmarterRouterError as error:
+                log.warning("what profiling has found out is not known: %s", error.message)
+
+    def _known(self) -> Known:
+        if not self.settings.profile.benchmarks:
+            return known(findings(self.notes))
+        return known(findings(self.notes), shelf(self.notes).published(self.catalogue.models))
 
     def loaded(self) -> frozenset[str]:
         """The ids of the models that can answer without a load."""
@@ -181,9 +189,17 @@ class Engine:
             if model.resident is not None:
                 held = self._held(model) if model.resident else None
                 self.scheduler.seen(model.ref, model.resident, since, held)
+        self._match_new()
         if self._own() != before:  # what had seemed foreign is ours, or the other way round
             self._run(self.look())
         self._bring_up()
+
+    def _match_new(self) -> None:
+        """Look new models up in the benchmark tables."""
+        names = frozenset(model.id for model in self.catalogue.models)
+        if self.settings.profile.benchmarks and not names <= self._matched:
+            self._matched = names
+            self._run(self.learn())
 
     def _own(self) -> dict[str, int]:
         return {device: self.ledger.own(device) for device in self.ledger.limits}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from smarterrouter.completion import Known
+from smarterrouter.domain.benchmarks import BenchmarkNotes, Published
 from smarterrouter.domain.models import Capability
 from smarterrouter.domain.profiles import ProfileNotes
+from smarterrouter.profiling.benchmarks.shelf import Shelf, opened
 from smarterrouter.profiling.findings import Found, evidence, found, profiles
 from smarterrouter.profiling.report import Report, report
 from smarterrouter.profiling.task import bundled
@@ -26,12 +28,19 @@ def whole_report(notes: ProfileNotes) -> Report:
     return report(findings(notes), notes.figures(), bundled())
 
 
-def known(of: Iterable[Found]) -> Known:
-    """As routing takes it."""
+def shelf(notes: BenchmarkNotes) -> Shelf:
+    """All benchmark tables that were imported. Reads the database."""
+    return Shelf(opened(notes.tables()), notes.choices())
+
+
+def known(
+    of: Iterable[Found], published: Mapping[str, Mapping[str, Published]] | None = None
+) -> Known:
+    """As routing takes it; ``published`` is by model and group."""
     every = tuple(of)
     scored = [(item.group or classify(item.prompt), item) for item in evidence(every)]
     return Known(
-        quality=ProfiledQuality(scored) if scored else None,
+        quality=ProfiledQuality(scored, published),
         profiles=profiles(every),
         abilities={one.model.model: seen for one in every if (seen := _seen(one))},
     )

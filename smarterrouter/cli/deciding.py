@@ -65,6 +65,7 @@ def listed_engine(settings: Settings) -> Engine:
 async def _listed(engine: Engine) -> None:
     await engine.look()
     await engine.catalogue.refresh()
+    await engine.learn()
     for backend in engine.backends.values():
         await backend.aclose()
 

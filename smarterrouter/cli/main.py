@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from smarterrouter import __version__
+from smarterrouter.cli.benchmarks import benchmarks
 from smarterrouter.cli.doctor import doctor
 from smarterrouter.cli.models import models
 from smarterrouter.cli.profile import profile
@@ -52,6 +53,7 @@ app.command()(models)
 app.command()(doctor)
 app.add_typer(profile, name="profile")
 app.add_typer(vram, name="vram")
+app.add_typer(benchmarks, name="benchmarks", help="Show and import published benchmark scores.")
 
 
 def _version(wanted: bool) -> None:

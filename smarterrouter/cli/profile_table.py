@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smarterrouter.cli.render import DASH, LONGEST_NAME, within
+from smarterrouter.cli.render import DASH, LONGEST_NAME, table_of, within
 from smarterrouter.profiling.progress import span
 
 BAR = 12
@@ -25,7 +24,7 @@ def show_plan(plan: Row) -> None:
     """What would be profiled, and how long it would take."""
     out = Console(highlight=False)
     if plan["models"]:
-        table = _table("model", ("about", "right"))
+        table = table_of("model", ("about", "right"))
         for one in plan["models"]:
             table.add_row(one["model"], span(one["seconds"]))
         out.print(table)
@@ -68,7 +67,7 @@ def _report(report: Row) -> Iterable[RenderableType]:
 
 
 def _models(models: Sequence[Row]) -> Table:
-    table = _table(
+    table = table_of(
         "model", "score", ("", "right"), ("tok/s", "right"), ("load", "right"), ("GB", "right")
     )
     for one in models:
@@ -96,7 +95,7 @@ def _figures(one: Row) -> tuple[str, str, str]:
 
 
 def _best(best: Row, groups: Sequence[str]) -> Table:
-    table = _table("best of", "model", ("score", "right"))
+    table = table_of("best of", "model", ("score", "right"))
     for group in [*groups, "overall"]:
         if one := best.get(group):
             style = "bold" if group == "overall" else ""
@@ -171,9 +170,7 @@ def _abilities(one: Row) -> Iterable[tuple[str, str]]:
 
 
 def _candidate(candidate: Row) -> RenderableType:
-    table = _table("group", "score", ("", "right"), ("asked", "right"), "")
-    table.columns[-1].no_wrap = False
-    table.columns[-1].overflow = "fold"
+    table = table_of("group", "score", ("", "right"), ("asked", "right"), ("", "fold"))
     for group, score in candidate["groups"].items():
         table.add_row(group, bar(score), _percent(score), str(score["asked"]), _remark(score))
     whole = candidate["overall"]
@@ -230,11 +227,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return DASH
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
-
-
-def _table(*columns: str | tuple[str, str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        name, justify = column if isinstance(column, tuple) else (column, "left")
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    return table

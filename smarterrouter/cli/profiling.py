@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from smarterrouter.cli import client
+from smarterrouter.cli import client, keeping
 from smarterrouter.cli.profile_table import show_card, show_plan, show_report
 from smarterrouter.errors import BadRequest, NoBackend, SmarterRouterError, Unavailable
 
 if TYPE_CHECKING:
     from smarterrouter.assembly import Engine
     from smarterrouter.config import Settings
+    from smarterrouter.store.profiles import Profiles
 
 __all__ = ["exported", "imported", "kept", "place", "show_card", "show_plan", "show_report"]
 
@@ -144,7 +145,7 @@ def kept(settings: Settings) -> Report:
     """What is kept in the database. It is read here, whether a daemon runs or not."""
     from smarterrouter.assembly.known import whole_report
 
-    return whole_report(_notes(settings))
+    return whole_report(keeping.notes(settings))
 
 
 def exported(settings: Settings, *, own: bool) -> tuple[str, str]:
@@ -153,7 +154,7 @@ def exported(settings: Settings, *, own: bool) -> tuple[str, str]:
     from smarterrouter.profiling.files import write_profiles
     from smarterrouter.profiling.task import bundled
 
-    found = findings(_notes(settings))
+    found = findings(keeping.notes(settings))
     if not found:
         raise SmarterRouterError("Nothing has been profiled yet: run `smarterrouter profile`.")
     known = None if own else {task.key for task in bundled()}
@@ -164,40 +165,19 @@ def exported(settings: Settings, *, own: bool) -> tuple[str, str]:
 def imported(settings: Settings, file: Path) -> str:
     """Keep what a profile file says; a line about it."""
     from smarterrouter.profiling.files import read_records
-    from smarterrouter.store.database import bring_up_to_date, default_path
-    from smarterrouter.store.writer import Writer
 
     records = read_records(file, time.time())
-    path = settings.database or default_path()
-    bring_up_to_date(path)
-    writer = Writer(path)
-    writer.start()
 
-    async def keep() -> None:
-        from smarterrouter.store.profiles import Profiles
-
-        notes = Profiles(path, writer)
+    async def keep(notes: Profiles) -> None:
         for record in records:
             await notes.keep(record)
 
-    try:
-        asyncio.run(keep())
-    finally:
-        writer.close()
+    keeping.write(settings, keep)
     names = sorted({one.model for one in records if hasattr(one, "model")})
-    return (
-        f"{len(names)} models imported: {', '.join(names)}. What is measured here goes before it; "
-        "a daemon that runs knows of it after a restart."
+    told = (
+        f"{len(names)} models imported: {', '.join(names)}. What is measured here goes before it."
     )
-
-
-def _notes(settings: Settings) -> Any:
-    from smarterrouter.store.database import default_path
-    from smarterrouter.store.profiles import Profiles
-    from smarterrouter.store.writer import Writer
-
-    path = settings.database or default_path()
-    return Profiles(path, Writer(path))
+    return " ".join(filter(None, (told, keeping.tell_daemon(settings))))
 
 
 def _read_prompts(wish: Report) -> Report:

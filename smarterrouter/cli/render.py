@@ -140,3 +140,18 @@ def _short(count: float | None, unit: str = "") -> str:
         if count >= magnitude:
             return f"{count / magnitude:.3g}{letter}{unit}"
     return f"{count:g}{unit}"
+
+
+def table_of(*columns: str | tuple[str, str]) -> Table:
+    """An empty table; a column is its name, or its name and ``right`` or ``fold`` (may wrap)."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        name, how = column if isinstance(column, tuple) else (column, "left")
+        folds = how == "fold"
+        table.add_column(
+            name,
+            justify="right" if how == "right" else "left",
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
+    return table

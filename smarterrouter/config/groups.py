@@ -97,7 +97,7 @@ class WaitSettings(Group):
 
 
 class ProfileSettings(Group):
-    """When models are profiled by the daemon itself."""
+    """When models are profiled by the daemon itself, and what counts besides."""
 
     on_start: bool = Field(
         True,
@@ -105,6 +105,9 @@ class ProfileSettings(Group):
     )
     idle_s: float = Field(
         60.0, ge=0, description="seconds without a request before the daemon profiles by itself"
+    )
+    benchmarks: bool = Field(
+        False, description="true lets imported benchmark tables count where little is measured"
     )
 
 

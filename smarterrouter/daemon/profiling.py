@@ -1,4 +1,4 @@
-"""The routes of profiling: what was found out, and runs on demand. Decides nothing."""
+"""The routes of profiling: what was found out or imported, and runs on demand. Decides nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import to_builtins
 
 from smarterrouter.assembly import Engine
-from smarterrouter.assembly.known import whole_report
+from smarterrouter.assembly.known import shelf, whole_report
 from smarterrouter.assembly.profiler import Profiler
 from smarterrouter.assembly.profiling import Wish, forecast
 
@@ -17,11 +17,21 @@ SCHEMA = 1
 
 
 def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
-    """``/admin/profiles``, ``/admin/reprofile`` and ``/admin/profiling_status``."""
+    """``/admin/profiles``, ``/benchmarks``, ``/learn``, ``/reprofile``, ``/profiling_status``."""
 
     @get("/admin/profiles", sync_to_thread=True)
     def profiles() -> dict[str, object]:
         return whole_report(engine.notes)
+
+    @get("/admin/benchmarks", sync_to_thread=True)
+    def benchmarks() -> dict[str, object]:
+        used = engine.settings.profile.benchmarks
+        return shelf(engine.notes).report(engine.catalogue.models, used=used)
+
+    @post("/admin/learn", status_code=200)
+    async def learn() -> dict[str, object]:
+        await engine.learn()
+        return {"schema": SCHEMA, "models": len(engine.completions.known.profiles)}
 
     @post("/admin/reprofile", status_code=200)
     async def reprofile(
@@ -39,4 +49,4 @@ def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
     def cancel(task: FromPath[str]) -> dict[str, object]:
         return {"schema": SCHEMA, **to_builtins(profiler.cancel(task))}
 
-    return [profiles, reprofile, status, cancel]
+    return [profiles, benchmarks, learn, reprofile, status, cancel]

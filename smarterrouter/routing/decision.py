@@ -27,7 +27,7 @@ from smarterrouter.domain.decision import (
 )
 from smarterrouter.domain.ids import new_id
 from smarterrouter.domain.models import Capability, Model, ModelProfile
-from smarterrouter.routing.quality import MEDIUM_DIFFICULTY, Knowledge, ProfiledQuality, prior
+from smarterrouter.routing.quality import MEDIUM_DIFFICULTY, Knowledge, ProfiledQuality
 from smarterrouter.routing.seconds import Seconds, Standing, expected
 
 NEUTRAL_PRICE = 0.001
@@ -50,7 +50,7 @@ class Policy(Struct, frozen=True):
     """What the user wants. ``quality_preference`` runs from 0 (fast) to 1 (good)."""
 
     quality_preference: float = 0.5
-    quality: ProfiledQuality | None = None
+    quality: ProfiledQuality = ProfiledQuality()
 
 
 NEEDS: Mapping[Capability, str] = {
@@ -113,7 +113,7 @@ def price_per_second(quality_preference: float) -> float:
 
 def _candidate(contender: Contender, features: PromptFeatures, policy: Policy) -> Candidate:
     model = contender.model
-    knowledge = _knowledge(model, features, policy)
+    knowledge = policy.quality.of(model, features.group)
     seconds = expected(model, contender.profile, features, contender.standing)
     return Candidate(
         ref=model.ref,
@@ -127,11 +127,6 @@ def _candidate(contender: Contender, features: PromptFeatures, policy: Policy) -
             *_unproven_terms(model, features),
         ),
     )
-
-
-def _knowledge(model: Model, features: PromptFeatures, policy: Policy) -> Knowledge:
-    known = policy.quality.known(model.id, features.group) if policy.quality else None
-    return known or prior(model)
 
 
 def _quality_terms(knowledge: Knowledge, features: PromptFeatures) -> tuple[ScoreTerm, ...]:

@@ -1,7 +1,8 @@
 """How likely is a good answer? P(good) for a model, a prompt group and a difficulty.
 
 With evidence: the model's score in the group, shrunk toward its overall score, as few prompts
-say little. Without: a prior from parameters and quantisation. Both are read at the difficulty
+say little. Without: a prior from parameters and quantisation, and from published scores where the
+owner has imported them. All are read at the difficulty
 at hand through one curve, so that size matters more the harder the prompt is.
 
 The curve is logistic: logit P = ability - demand. A model of 1 B parameters has ability 0,
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean
 
+from smarterrouter.domain.benchmarks import Published
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.models import Model
 from smarterrouter.domain.quantisation import quantisation_loss
@@ -26,6 +29,8 @@ ABILITY_PER_DOUBLING = 0.35
 EASIEST_DEMAND, HARDEST_DEMAND = -4.0, 2.0
 MEDIUM_DIFFICULTY = 0.5
 SHRINKAGE_PROMPTS = 8.0
+SIZE_PROMPTS = 1.0
+"""How many measured prompts the prior by size counts as, beside published scores."""
 UNKNOWN_PARAMETERS = 7e9
 
 
@@ -39,7 +44,7 @@ class Knowledge:
     def at(self, difficulty: float) -> float:
         """P(good) at a difficulty of 0 .. 1."""
         demand = EASIEST_DEMAND + (HARDEST_DEMAND - EASIEST_DEMAND) * difficulty
-        return 1.0 / (1.0 + math.exp(demand - self.ability))
+        return _probability(self.ability - demand)
 
 
 def prior(model: Model) -> Knowledge:
@@ -59,10 +64,18 @@ class ProfiledQuality:
     """Group scores from profile evidence, each shrunk toward the model's overall score.
 
     Judged scores say something of their own group alone: in any pool their mean is a half.
+
+    Published scores are of other prompts on other scales, so of a model that was profiled they
+    say only in which groups it is better than in others, and a few answers outweigh them.
     """
 
-    def __init__(self, evidence: Sequence[tuple[str, Evidence]]) -> None:
-        """``evidence`` pairs each prompt's group with its scores."""
+    def __init__(
+        self,
+        evidence: Sequence[tuple[str, Evidence]] = (),
+        published: Mapping[str, Mapping[str, Published]] | None = None,
+    ) -> None:
+        """``evidence`` pairs each prompt's group with its scores; ``published`` is by model's id
+        and group."""
         totals: dict[str, list[float]] = defaultdict(list)
         groups: dict[tuple[str, str], list[float]] = defaultdict(list)
         for group, item in evidence:
@@ -72,6 +85,11 @@ class ProfiledQuality:
                 groups[model, group].append(score)
         self._overall = {model: (sum(s) + 0.5) / (len(s) + 1) for model, s in totals.items()}
         self._groups = {key: (sum(s), len(s)) for key, s in groups.items()}
+        self._published = published or {}
+
+    def of(self, model: Model, group: str) -> Knowledge:
+        """What is known of a model in a group, or else may be supposed."""
+        return self.known(model.id, group) or self._supposed(model, group)
 
     def known(self, model: str, group: str) -> Knowledge | None:
         """What the evidence says of a model id in a group; ``None`` if it was not profiled."""
@@ -79,15 +97,39 @@ class ProfiledQuality:
         if overall is None:
             return None
         good, count = self._groups.get((model, group), (0.0, 0))
-        rate = (good + SHRINKAGE_PROMPTS * overall) / (count + SHRINKAGE_PROMPTS)
+        likely, weight = good + SHRINKAGE_PROMPTS * overall, count + SHRINKAGE_PROMPTS
         why = f"profiled: {overall:.0%} overall, {count} prompts of {group}"
-        return Knowledge(_ability_from(rate), why)
+        by_group = self._published.get(model, {})
+        if said := by_group.get(group):
+            usual = fmean(_logit(one.probability) for one in by_group.values())
+            leaning = _logit(said.probability) - usual
+            likely += said.weight * _probability(_logit(overall) + leaning)
+            weight += said.weight
+            why = f"{why}; {said.why}"
+        return Knowledge(_ability_from(likely / weight), why)
+
+    def _supposed(self, model: Model, group: str) -> Knowledge:
+        by_size = prior(model)
+        said = self._published.get(model.id, {}).get(group)
+        if said is None:
+            return by_size
+        share = said.weight / (said.weight + SIZE_PROMPTS)
+        ability = share * _ability_from(said.probability) + (1.0 - share) * by_size.ability
+        return Knowledge(ability, f"{said.why}; {by_size.why}")
 
 
 def _ability_from(rate: float) -> float:
     """The ability whose P(good) at medium difficulty is ``rate``."""
     demand = EASIEST_DEMAND + (HARDEST_DEMAND - EASIEST_DEMAND) * MEDIUM_DIFFICULTY
-    return demand + math.log(rate / (1.0 - rate))
+    return demand + _logit(rate)
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1.0 - probability))
+
+
+def _probability(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-logit))
 
 
 def _billions(parameters: float) -> str:

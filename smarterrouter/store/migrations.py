@@ -149,12 +149,25 @@ def m0005_profiles(db: Database) -> None:
     )
 
 
+def m0006_benchmarks(db: Database) -> None:
+    """Imported benchmark tables, and which of their rows was chosen for a model by hand."""
+    db.table("benchmark_tables").create(
+        {"name": str, "place": str, "at": float, "rows": str},
+        pk="name",
+        not_null={"place", "at", "rows"},
+    )
+    db.table("benchmark_choices").create(
+        {"model": str, "table": str, "row": str}, pk=("model", "table"), not_null={"row"}
+    )
+
+
 STEPS: tuple[Step, ...] = (
     m0001_decisions_and_outcomes,
     m0002_answers_have_ids,
     m0003_indexes,
     m0004_footprints,
     m0005_profiles,
+    m0006_benchmarks,
 )
 LATEST = len(STEPS)
 

@@ -1,4 +1,4 @@
-"""What profiling has found out, kept as it comes. Decides nothing.
+"""What profiling has found out and what was imported, kept as it comes. Decides nothing.
 
 One row for each thing: whoever comes second to the same thing takes the place of the first, so
 that nothing counts twice.
@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from smarterrouter.domain.benchmarks import BenchmarkTable, RowChoice
 from smarterrouter.domain.profiles import (
     Answer,
     Figures,
@@ -31,14 +32,18 @@ TABLES: dict[type[Struct], str] = {
     Figures: "profile_figures",
     ProfiledModel: "profile_models",
     PairVerdict: "profile_verdicts",
+    BenchmarkTable: "benchmark_tables",
+    RowChoice: "benchmark_choices",
 }
+OF_A_MODEL = ("profile_answers", "profile_figures", "profile_models")
+Record = ProfileRecord | BenchmarkTable | RowChoice
 _T = TypeVar("_T", bound=Struct)
 
 
 class _Kept(Struct, frozen=True):
     """See ``writer.Entry``."""
 
-    record: ProfileRecord
+    record: Record
 
     def weight(self) -> int:
         return len(self.record.text) if isinstance(self.record, Answer) else 256
@@ -52,31 +57,40 @@ class _Kept(Struct, frozen=True):
         connection.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", fields)  # noqa: S608
 
 
-class _Forgotten(Struct, frozen=True):
-    """See ``writer.Entry``: one model's rows go."""
+class _Dropped(Struct, frozen=True):
+    """See ``writer.Entry``: the rows of ``tables`` with these values go."""
 
-    identity: str
+    tables: tuple[str, ...]
+    values: dict[str, str]
 
     def weight(self) -> int:
         return 0
 
     def write(self, connection: sqlite3.Connection) -> None:
-        for table in ("profile_answers", "profile_figures", "profile_models"):
-            connection.execute(f"DELETE FROM {table} WHERE identity = ?", (self.identity,))  # noqa: S608
+        where = " AND ".join(f'"{name}" = :{name}' for name in self.values)
+        for table in self.tables:
+            connection.execute(f"DELETE FROM {table} WHERE {where}", self.values)  # noqa: S608
 
 
 class Profiles:
-    """See ``domain.profiles.ProfileNotes``."""
+    """See ``domain.profiles.ProfileNotes`` and ``domain.benchmarks.BenchmarkNotes``."""
 
     def __init__(self, path: Path, writer: Writer) -> None:
         self._path = path
         self._writer = writer
 
-    async def keep(self, record: ProfileRecord) -> None:
+    async def keep(self, record: Record) -> None:
         await self._written(_Kept(record))
 
     async def forget(self, identity: str) -> None:
-        await self._written(_Forgotten(identity))
+        await self._written(_Dropped(OF_A_MODEL, {"identity": identity}))
+
+    async def drop_table(self, name: str) -> None:
+        await self._written(_Dropped(("benchmark_tables",), {"name": name}))
+        await self._written(_Dropped(("benchmark_choices",), {"table": name}))
+
+    async def drop_choice(self, model: str, table: str) -> None:
+        await self._written(_Dropped(("benchmark_choices",), {"model": model, "table": table}))
 
     def models(self) -> Sequence[ProfiledModel]:
         return self._read(ProfiledModel, "ORDER BY at, identity", {})
@@ -90,7 +104,13 @@ class Profiles:
     def verdicts(self, judge: str) -> Sequence[PairVerdict]:
         return self._read(PairVerdict, "WHERE judge = :judge ORDER BY at", {"judge": judge})
 
-    async def _written(self, entry: _Kept | _Forgotten) -> None:
+    def tables(self) -> Sequence[BenchmarkTable]:
+        return self._read(BenchmarkTable, "ORDER BY name", {})
+
+    def choices(self) -> Sequence[RowChoice]:
+        return self._read(RowChoice, 'ORDER BY model, "table"', {})
+
+    async def _written(self, entry: _Kept | _Dropped) -> None:
         if not await asyncio.wrap_future(self._writer.keep(entry)):
             raise Unavailable(
                 f"{self._path} cannot be written, so nothing that is measured would last. Is the "
@@ -125,6 +145,6 @@ def _struct(kind: type[_T], row: sqlite3.Row) -> _T:
     fields = dict(row)
     if kind is ProfiledModel:
         fields["capabilities"] = msgspec.json.decode(fields["capabilities"])
-    if kind is Figures:
-        fields["body"] = msgspec.Raw(fields["body"].encode())
+    if raw := {Figures: "body", BenchmarkTable: "rows"}.get(kind):
+        fields[raw] = msgspec.Raw(fields[raw].encode())
     return msgspec.convert(fields, kind, strict=False)

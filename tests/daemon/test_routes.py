@@ -6,13 +6,18 @@ import asyncio
 import json
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smarterrouter.profiling.benchmarks.shelf import table
+from smarterrouter.store.profiles import Profiles
+from smarterrouter.store.writer import Writer
 from tests.support.daemon import backend_of, running
 from tests.support.upstream import Raw, Upstream, llamacpp_model, vllm_model
 
+SAMPLES = Path(__file__).parents[1] / "profiling" / "benchmarks" / "samples"
 HELLO = [{"role": "user", "content": "Say hello."}]
 
 MALFORMED: list[tuple[bytes, str]] = [
@@ -257,3 +262,33 @@ async def test_secrets_stay_out_of_what_clients_hear() -> None:
     assert answer.status_code == 503
     assert not {"hunter2", "hunter3", "sk-secret"} & set(re.split(r"\W", answer.text))
     assert "127.0.0.1:9" in answer.text
+
+
+async def test_imported_benchmarks_are_matched_counted_and_told(tmp_path: Path) -> None:
+    names = ["qwen2.5:7b", "some-odd-model"]
+    board = (SAMPLES / "open_llm_v2.csv").read_bytes()
+    writer = Writer(tmp_path / "kept.db")
+    asked = {"prompt": "Write a Python function that merges two sorted lists."}
+    settings = {"database": tmp_path / "kept.db", "profile": {"benchmarks": True}}
+    async with Upstream(models=names) as up:
+        async with running(backend=[backend_of(up.url)], **settings) as daemon:
+            async with daemon.client() as client:
+                empty = (await client.get("/admin/benchmarks")).json()
+                before = (await client.post("/admin/explain", json=asked)).json()
+                writer.start()
+                await Profiles(tmp_path / "kept.db", writer).keep(table(board, "b.csv", 1.0))
+                writer.close()
+                await client.post("/admin/learn", json={})
+                told = (await client.get("/admin/benchmarks")).json()
+                after = (await client.post("/admin/explain", json=asked)).json()
+    assert (empty["tables"], empty["used"]) == ([], True)
+    assert [one["matches"][0]["row"] for one in told["models"]] == [
+        "Qwen/Qwen2.5-7B-Instruct",
+        None,
+    ]
+    qualities = [
+        {one["model"]: one["quality"] for one in answer["decision"]["candidates"]}
+        for answer in (before, after)
+    ]
+    assert qualities[0]["qwen2.5:7b"] == qualities[0]["some-odd-model"]
+    assert qualities[1]["qwen2.5:7b"] > qualities[1]["some-odd-model"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from smarterrouter.domain.benchmarks import Published
 from smarterrouter.domain.decision import Difficulty, PromptFeatures
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.models import Capability, Model, ModelProfile, ModelRef
@@ -204,6 +205,34 @@ def test_evidence_of_the_group_counts_more_the_more_there_is() -> None:
 def test_a_model_without_evidence_keeps_its_prior() -> None:
     quality = ProfiledQuality([("math", Evidence("p", "math", {"m": 1.0}))])
     assert quality.known("other", "math") is None
+
+
+def published(**probabilities: float) -> dict[str, dict[str, Published]]:
+    return {"m": {group: Published(p, 4.0, "published") for group, p in probabilities.items()}}
+
+
+def test_published_scores_stand_beside_the_size_of_a_model_nobody_measured() -> None:
+    def supposed(probability: float) -> float:
+        return ProfiledQuality((), published(math=probability)).of(model("m", 8), "math").at(0.5)
+
+    by_size = prior(model("m", 8)).at(0.5)
+    assert 0.5 < supposed(0.5) < by_size < supposed(0.97) < 0.97
+    elsewhere = ProfiledQuality((), published(math=0.5)).of(model("m", 8), "logic")
+    assert elsewhere == prior(model("m", 8))
+
+
+def test_published_scores_say_of_a_profiled_model_only_where_it_is_better_than_elsewhere() -> None:
+    def rate(said: dict[str, dict[str, Published]], answers: int = 0) -> float:
+        general = [("writing", Evidence("p", "writing", {"m": n % 2})) for n in range(40)]
+        maths = [("math", Evidence("p", "math", {"m": 0.0}))] * answers
+        knowledge = ProfiledQuality([*general, *maths], said).known("m", "math")
+        assert knowledge
+        return knowledge.at(0.5)
+
+    even, leaning = published(math=0.9, writing=0.9), published(math=0.97, writing=0.6)
+    assert rate(even) == pytest.approx(rate({}))
+    assert rate(leaning) > rate({}) + 0.05
+    assert rate(leaning, answers=3) < rate({})
 
 
 def test_measured_figures_beat_guesses() -> None:

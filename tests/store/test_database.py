@@ -58,6 +58,8 @@ def test_a_new_database_is_in_wal_mode_and_has_all_tables(path: Path) -> None:
             "profile_figures",
             "profile_models",
             "profile_verdicts",
+            "benchmark_choices",
+            "benchmark_tables",
         }
 
 

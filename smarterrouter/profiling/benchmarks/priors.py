@@ -29,6 +29,7 @@ from statistics import median, quantiles
 
 from msgspec import Struct
 
+from smarterrouter.domain.benchmarks import Published
 from smarterrouter.domain.groups import GROUPS
 from smarterrouter.domain.quantisation import quantisation_loss
 from smarterrouter.profiling.benchmarks.formats import BenchmarkRow
@@ -72,14 +73,6 @@ SHARES: Mapping[str, Mapping[str, float]] = {
 """What part of the full weight a benchmark carries in a group, by how near their prompts are."""
 
 
-class Prior(Struct, frozen=True):
-    """P(good) at medium difficulty, and how many measured prompts it counts as (0 .. 4)."""
-
-    probability: float
-    weight: float
-    why: str
-
-
 class Middle(Struct, frozen=True):
     """Median and spread of one benchmark in one table: of log odds, but of points for Elo."""
 
@@ -108,7 +101,7 @@ def yardstick(rows: Sequence[BenchmarkRow]) -> Yardstick:
 
 def priors(
     found: Iterable[tuple[Match, Yardstick]], quantization: str | None = None
-) -> dict[str, Prior]:
+) -> dict[str, Published]:
     """The prior of one local model for each group that its scores say something of.
 
     ``found`` is its match in each table with that table's yardstick, ``quantization`` that of the
@@ -139,7 +132,7 @@ def _parts(match: Match, middles: Yardstick, quantization: str | None) -> Iterab
             yield _Part(benchmark, score, away - loss, match.score)
 
 
-def _prior(shares: Mapping[str, float], parts: Sequence[_Part]) -> Prior | None:
+def _prior(shares: Mapping[str, float], parts: Sequence[_Part]) -> Published | None:
     weighed = [(shares[p.benchmark] * p.sure, p) for p in parts if p.benchmark in shares]
     total = sum(weight for weight, _ in weighed)
     if total <= 0:
@@ -147,7 +140,7 @@ def _prior(shares: Mapping[str, float], parts: Sequence[_Part]) -> Prior | None:
     logit = MEDIAN_LOGIT + sum(weight * part.logit for weight, part in weighed) / total
     said = ", ".join(f"{part.benchmark} {part.score:.4g}" for _, part in weighed)
     sure = max(part.sure for _, part in weighed)
-    return Prior(
+    return Published(
         1.0 / (1.0 + math.exp(-logit)),
         MOST_PROMPTS * min(total, sure),
         f"published: {said}",

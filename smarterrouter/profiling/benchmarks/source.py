@@ -31,7 +31,7 @@ async def read(
     if not place.lower().startswith(("http://", "https://")):
         scheme = place.partition("://")[0]
         raise BadRequest(f"{scheme}:// is not read: give a path, or an http or https address.")
-    shown = _without_secrets(place)
+    shown = without_secrets(place)
     try:
         async with asyncio.timeout(timeout_s):  # a server that trickles never times out by itself
             return await _fetch(place, shown, timeout_s, most_bytes)
@@ -90,7 +90,7 @@ def _too_large(shown: str, most_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"{shown} is larger than {most_bytes >> 20} MB: too much for a table.")
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """The address as it may be told: without a password, and without what follows a ``?``."""
     try:
         parts = urlsplit(url)

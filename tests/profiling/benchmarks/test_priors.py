@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from smarterrouter.domain.benchmarks import Published
 from smarterrouter.domain.groups import GROUPS
 from smarterrouter.domain.quantisation import quantisation_loss
 from smarterrouter.profiling.benchmarks import formats, priors
 from smarterrouter.profiling.benchmarks.formats import BenchmarkRow
 from smarterrouter.profiling.benchmarks.matching import Match
-from smarterrouter.profiling.benchmarks.priors import MOST_PROMPTS, SHARES, Prior, yardstick
+from smarterrouter.profiling.benchmarks.priors import MOST_PROMPTS, SHARES, yardstick
 from smarterrouter.routing import quality
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -23,7 +24,7 @@ MEDIAN = TABLE[4]
 
 def prior_of(
     row: BenchmarkRow | None, quantization: str | None = None, score: float = 1.0
-) -> dict[str, Prior]:
+) -> dict[str, Published]:
     match = Match("local", row, score if row else 0.0, "")
     return priors.priors([(match, yardstick(TABLE))], quantization)
 

@@ -1,0 +1,163 @@
+"""``smarterrouter benchmarks``: what others have published of the models that are here.
+
+Decides nothing about matches: ``profiling.benchmarks`` does. Nothing is fetched unasked, and what
+is imported counts only with ``profile.benchmarks``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smarterrouter.errors import BadRequest, SmarterRouterError, Unavailable
+
+if TYPE_CHECKING:
+    from smarterrouter.config import Settings
+    from smarterrouter.store.profiles import Profiles
+
+Config = Annotated[Path | None, typer.Option(help="Settings file (TOML).")]
+Url = Annotated[
+    str | None, typer.Option(envvar="ROUTER_URL", help="The daemon to ask.", show_default=False)
+]
+
+benchmarks = typer.Typer(invoke_without_command=True)
+
+
+@benchmarks.callback()
+def listed(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    url: Url = None,
+    config: Config = None,
+) -> None:
+    """Show imported benchmark tables, and which of their rows speak of which model."""
+    if ctx.invoked_subcommand:
+        return
+    report = _report(_settings(config), url)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    from smarterrouter.cli.benchmark_table import show_benchmarks
+
+    show_benchmarks(report)
+
+
+@benchmarks.command(name="import")
+def import_table(
+    place: Annotated[
+        str, typer.Argument(help="A file, or an http or https address.", metavar="FILE|URL")
+    ],
+    config: Config = None,
+) -> None:
+    """Keep a table: the Open LLM Leaderboard's or the LMSYS arena's, as CSV or JSON."""
+    import asyncio
+    import time
+
+    from smarterrouter.cli import keeping
+    from smarterrouter.profiling.benchmarks.shelf import Shelf, opened, table
+    from smarterrouter.profiling.benchmarks.source import read, without_secrets
+
+    settings = _settings(config)
+    raw = asyncio.run(read(place))
+    shown = without_secrets(place) if "://" in place else str(Path(place).expanduser().absolute())
+    kept = table(raw, shown, time.time())
+    keeping.write(settings, lambda notes: notes.keep(kept))
+    rows = len(Shelf(opened([kept])).tables[0].rows)
+    _say(f"{rows} rows kept as {kept.name}.", keeping.tell_daemon(settings), _off(settings))
+
+
+@benchmarks.command()
+def match(
+    model: Annotated[str, typer.Argument(help="The model's id.")],
+    row: Annotated[
+        str | None, typer.Argument(help="The row's name, as its table writes it.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="No row speaks of this model.")] = False,
+    auto: Annotated[bool, typer.Option("--auto", help="Let the names decide again.")] = False,
+    config: Config = None,
+) -> None:
+    """Say which row speaks of MODEL, where the names do not tell."""
+    if (row is not None) + none + auto != 1:
+        raise BadRequest("Give the name of a row, or --none, or --auto.")
+    from smarterrouter.assembly.known import shelf
+    from smarterrouter.cli import keeping
+    from smarterrouter.domain.benchmarks import RowChoice
+    from smarterrouter.profiling.benchmarks.shelf import no_such_row
+
+    settings = _settings(config)
+    kept = shelf(keeping.notes(settings))
+    chosen = kept.tables_with(row) if row else [(one.name, "") for one in kept.tables]
+    if not chosen:
+        raise no_such_row(kept, row) if row else _nothing_imported()
+
+    async def choose(notes: Profiles) -> None:
+        for table, name in chosen:
+            if auto:
+                await notes.drop_choice(model, table)
+            else:
+                await notes.keep(RowChoice(model=model, table=table, row=name))
+
+    keeping.write(settings, choose)
+    said = "goes by its name again" if auto else f"is {row}" if row else "has no row"
+    where = ", ".join(table for table, _ in chosen)
+    _say(f"{model} {said} in {where}.", keeping.tell_daemon(settings))
+
+
+@benchmarks.command()
+def drop(
+    table: Annotated[str, typer.Argument(help="The table's name, as `benchmarks` shows it.")],
+    config: Config = None,
+) -> None:
+    """Forget a table, and what was said of its rows."""
+    from smarterrouter.cli import keeping
+
+    settings = _settings(config)
+    names = [one.name for one in keeping.notes(settings).tables()]
+    if table not in names:
+        there = f"There are {', '.join(names)}." if names else "None has been imported."
+        raise SmarterRouterError(f"There is no table {table}. {there}")
+    keeping.write(settings, lambda notes: notes.drop_table(table))
+    _say(f"{table} is forgotten.", keeping.tell_daemon(settings))
+
+
+def _report(settings: Settings, url: str | None) -> dict[str, Any]:
+    """As the daemon knows it; without one, by what the backends list now."""
+    from smarterrouter.cli import client
+
+    answer = client.ask_daemon("/admin/benchmarks", settings, url)
+    if answer is not None:
+        return answer
+    from smarterrouter.assembly.known import shelf
+    from smarterrouter.cli import keeping
+    from smarterrouter.cli.deciding import listed_engine
+
+    kept = shelf(keeping.notes(settings))
+    try:
+        models = listed_engine(settings).catalogue.models if kept.tables else ()
+    except Unavailable as error:
+        typer.echo(f"smarterrouter: {error.message}", err=True)
+        models = ()
+    return kept.report(models, used=settings.profile.benchmarks)
+
+
+def _settings(config: Path | None) -> Settings:
+    from smarterrouter.config import load
+
+    return load(None, config)
+
+
+def _off(settings: Settings) -> str | None:
+    if settings.profile.benchmarks:
+        return None
+    return "It counts once ROUTER_PROFILE_BENCHMARKS=true is set; `benchmarks` shows what it says."
+
+
+def _nothing_imported() -> SmarterRouterError:
+    return SmarterRouterError("No table has been imported: `smarterrouter benchmarks import FILE`.")
+
+
+def _say(*sentences: str | None) -> None:
+    typer.echo(" ".join(filter(None, sentences)), err=True)
