@@ -52,8 +52,8 @@ app.command()(route)
 app.command()(models)
 app.command()(doctor)
 app.add_typer(profile, name="profile")
-app.add_typer(vram, name="vram")
 app.add_typer(benchmarks, name="benchmarks", help="Show and import published benchmark scores.")
+app.add_typer(vram, name="vram")
 
 
 def _version(wanted: bool) -> None:
