@@ -170,7 +170,6 @@ def asked(exam: Exam, *, at_once: int = 10**6, seed: int = 0) -> Run:
                 name,
                 at_once=at_once,
                 seed=seed,
-                more_to_come=name != names[-1],
             )
             if progress.done:
                 break

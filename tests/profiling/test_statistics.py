@@ -356,7 +356,7 @@ def asked_alone(exam: Exam, model: str) -> Scores:
 
 def test_a_settled_group_says_why_and_how_sure_it_is() -> None:
     run = run_of((0.2, 0.8))
-    found = next_tasks(run.exam.items, run.scores, "m1", more_to_come=False)
+    found = next_tasks(run.exam.items, run.scores, "m1")
     assert found.done
     assert found.overall is not None
     assert "sure that it is ahead of m0" in found.overall.why

@@ -15,7 +15,9 @@ _BULLET = re.compile(r"([ \t]*)[-*•\u2013+‣◦▪●][ \t]+(?=\S)")
 _NUMBERED = re.compile(
     r"([ \t]*)(?:#{1,6}[ \t]+)?(?:\*\*|__)?\(?\d{1,3}[.):](?:\*\*|__)?[ \t]+(?=\S)"
 )
-_HEADING = re.compile(r"[ \t]*(?:#{1,6}[ \t]|(?:\*\*|__)[^*_\n]{1,120}(?:\*\*|__):?[ \t]*$)")
+_HEADING = re.compile(
+    r"[ \t]*(?:#{1,6}[ \t]|(?:\*\*|__)[^*_\n]{1,120}(?<![.!])(?:\*\*|__):?[ \t]*$)"
+)
 _RULE = re.compile(r"[ \t]*(?:-[ \t]?){3,}$|[ \t]*(?:\*[ \t]?){3,}$|[ \t]*_{3,}[ \t]*$")
 _DASHES = re.compile(r"--+|[—\u2013/]")
 
@@ -26,7 +28,7 @@ def lines(text: str) -> list[str]:
 
 
 def is_heading(line: str) -> bool:
-    """``## Title`` or a line that is bold as a whole."""
+    """``## Title`` or a line that is bold as a whole, and no sentence."""
     return bool(_HEADING.match(line))
 
 

@@ -125,11 +125,13 @@ def _parts(text: str) -> Iterator[Fence | str]:
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”\u2019)\]*_`]{0,4}(?=\s|\Z)|[。\uff01\uff1f]+|\n")
 _ABBREVIATED = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|mr|mrs|ms|dr|prof|st|jr|sr|inc|ltd|co|fig|ca"
-    r"|u\.s|u\.k|a\.m|p\.m|ph\.d|jan|feb|aug|sept?|oct|nov|dec|gen|rev|hon)"
+    r"|excl|incl|u\.s|u\.k|a\.m|p\.m|ph\.d|jan|feb|aug|sept?|oct|nov|dec|gen|rev|hon)"
     r"|(?<!\w)[A-Z]|^\s{0,9}\(?\d{1,3})\.\Z",
     re.IGNORECASE,
 )
-_ALWAYS_GO_ON = re.compile(r"(?:e\.g|i\.e|vs|cf|approx|mr|mrs|ms|dr|prof)\.\Z", re.IGNORECASE)
+_ALWAYS_GO_ON = re.compile(
+    r"(?:e\.g|i\.e|vs|cf|approx|excl|incl|mr|mrs|ms|dr|prof)\.\Z", re.IGNORECASE
+)
 _FACTORIAL = re.compile(r"[\dn]! [^A-Z\s]")
 _REACH = 12
 
@@ -166,7 +168,7 @@ def _goes_on(text: str, start: int, mark: re.Match[str]) -> bool:
 
 _GREETS = re.compile(
     r"\W{0,4}(?:sure|certainly|of course|absolutely|okay|ok|great|alright|no problem|gladly"
-    r"|here(?:['\u2019]s| is| are| you)|below (?:is|are)|as (?:you )?requested|understood|got it"
+    r"|here(?:['\u2019]s| is| are| you| it is)|below (?:is|are)|as (?:you )?requested|understood|got it"
     r"|sorry|i apologi[sz]e|my apologies|(?:good|excellent) question|thank(?:s| you))\b",
     re.IGNORECASE,
 )
@@ -183,8 +185,14 @@ _OFFERS = re.compile(
     re.IGNORECASE,
 )
 _REMARKS = re.compile(
-    r"\W{0,4}(?:notes?(?: that)?:?\b|\(?word count|\(?total words|these (?:are|\w+ \w+ )"
+    r"\W{0,4}(?:notes?(?: that)?:?\b|\(?word count|\(?total words"
+    r"|\d{1,4} (?:words|characters|sentences|lines)\W{0,4}\Z|these (?:are|\w+ \w+ )"
     r"|this (?:list|table|json|answer|response|poem|text|csv|yaml)\b|i(?:['\u2019]ve| have)\b)",
+    re.IGNORECASE,
+)
+_NODS = re.compile(
+    r"\A\W{0,4}(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|alright|no problem|gladly"
+    r"|understood|got it|great(?: question)?|good question)[!.]+[*_]{0,3} +(?=\S)",
     re.IGNORECASE,
 )
 _RULE = re.compile(r"\s{0,9}(?:[-*_]\s{0,3}){3,}")
@@ -194,7 +202,8 @@ LONGEST_COURTESY = 40
 def body(text: str) -> str:
     """Without the courtesies before ("Sure! Here is the list:") and after ("Let me know if ...").
 
-    Only whole lines are taken for such; a text of nothing else stays as it is.
+    Only whole lines are taken for such, and a nod ("Sure thing!") before the text; a text of
+    nothing else stays as it is.
     """
     lines = text.strip().split("\n")
     first, last = 0, len(lines)
@@ -202,7 +211,8 @@ def body(text: str) -> str:
         first += 1
     while last > first and _closes_with(lines, last - 1, _OFFERS, _REMARKS):
         last -= 1
-    return "\n".join(lines[first:last]).strip("\n") if first < last else text.strip()
+    kept = "\n".join(lines[first:last]).strip("\n") if first < last else text.strip()
+    return _NODS.sub("", kept, count=1)
 
 
 def without_offers(text: str) -> str:

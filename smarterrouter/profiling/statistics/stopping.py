@@ -75,7 +75,6 @@ class _View(Struct, frozen=True):
     model: str
     mine: Scores
     rivals: dict[str, Scores]
-    more_to_come: bool
 
     @property
     def items(self) -> list[Item]:
@@ -89,12 +88,10 @@ def next_tasks(
     *,
     at_once: int = 8,
     seed: int = 0,
-    more_to_come: bool = True,
 ) -> Progress:
     """At most ``at_once`` prompts for ``model``, given the scores of all models so far.
 
     A prompt whose key is in a model's scores was asked, also if its score is ``None``.
-    ``more_to_come``: other models will be profiled later, and compared with this one.
     """
     order, mine = in_order(items, seed), scores.get(model, {})
     rivals = _rivals(order, scores, model)
@@ -105,7 +102,7 @@ def next_tasks(
         if missing := _missing(order, upto, mine):
             return Progress(missing[:at_once], settled, place)
         seen = {i.key: mine[i.key] for g, members in order.items() for i in members[: upto[g]]}
-        view = _View(order, model, seen, rivals, more_to_come)
+        view = _View(order, model, seen, rivals)
         place = _place(view, last=look is LOOKS[-1])
         drawn = drawn_in(order, {**rivals, model: seen})
         wanted = _wanted(view, drawn, going, upto) if place else going
@@ -143,8 +140,7 @@ def _place(view: _View, *, last: bool) -> Settled | None:
     gaps = {name: gap(view.items, view.mine, theirs) for name, theirs in view.rivals.items()}
     known = {name: found for name, found in gaps.items() if found}
     close = any(found.risk > RISK for found in known.values())
-    alone = view.more_to_come or not known
-    if not last and (close or (alone and not _known_well(own, of))):
+    if not last and (close or not _known_well(own, of)):
         return None
     if not known:
         return Settled("there is no other model to compare it with", None, asked, of)
