@@ -2,7 +2,8 @@
 
 Decides what an answer counts: what was cut off, took too long or did not fit is unmeasured and not
 wrong. Which task comes next, and when it is enough, ``statistics`` decides. Each answer is kept
-before it counts.
+before it counts. Scores that had settled stay so, also where models that came later would raise new
+questions.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class Quiz:
         self._pace = pace
         self._identity = bench.rig.identity(model)
         self._at_once = max(1, min(AT_ONCE, bench.rig.slots(model)))
+        self._usual: Sequence[Task] = [
+            task for task in bench.options.tasks if task.quick or bench.options.depth is Depth.FULL
+        ]
 
     async def ask(self, left_s: float | None = None) -> None:
         """Ask what is still to be asked. After ``left_s`` nothing new is begun."""
@@ -63,12 +67,15 @@ class Quiz:
         until = None if left_s is None else clock.now() + left_s
         known = await self._known()
         mine = known.setdefault(self.subject, {})
+        if settled := await self._had_settled():
+            self._usual = ()
         while until is None or clock.now() < until:
             batch, left = self._next(known)
             if not batch:
                 break
             await self._batch(batch, mine, left)
-        await self._keep_settled(self._progress(known))
+        if not settled:
+            await self._keep_settled(self._progress(known))
 
     def _next(self, known: Known) -> tuple[list[Task], list[Task]]:
         """Whom to ask now, and what may still come after that."""
@@ -85,10 +92,12 @@ class Quiz:
         items = [item_of(task) for task in self._usual]
         return next_tasks(items, known, self.subject, at_once=self._at_once)
 
-    @property
-    def _usual(self) -> Sequence[Task]:
-        options = self._bench.options
-        return [t for t in options.tasks if t.quick or options.depth is Depth.FULL]
+    async def _had_settled(self) -> bool:
+        """Whether an earlier run at this depth, or a deeper one, asked all that it wanted to."""
+        kept = await asyncio.to_thread(self._bench.notes.figures, self._identity)
+        bodies = [msgspec.json.decode(k.body) for k in kept if k.step == SETTLED + self.subject]
+        enough = (Depth.FULL, self._bench.options.depth)
+        return any(body.get("asked") in enough for body in bodies)
 
     async def _known(self) -> Known:
         """What is kept of every subject; of this one, only what this very file has answered."""
@@ -160,7 +169,9 @@ class Quiz:
         return reply, await verdict_of(task, reply.text, self._bench.sandbox)
 
     async def _keep_settled(self, progress: Progress) -> None:
-        body = Raw(msgspec.json.encode({"groups": progress.groups, "overall": progress.overall}))
+        asked = self._bench.options.depth if progress.done else None
+        told = {"groups": progress.groups, "overall": progress.overall, "asked": asked}
+        body = Raw(msgspec.json.encode(told))
         step = SETTLED + self.subject
         at = self._bench.wall()
         await self._bench.notes.keep(Figures(identity=self._identity, step=step, body=body, at=at))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from smarterrouter.domain.chat import ChatRequest
+from smarterrouter.domain.groups import GROUPS
 from smarterrouter.domain.models import Model
 from smarterrouter.domain.profiles import Depth
 from smarterrouter.errors import BackendTimeout, BadRequest, ModelNotFound, Unavailable
@@ -254,6 +255,21 @@ async def test_tasks_of_ones_own_are_asked_in_full_also_of_a_model_that_is_done(
     rig.asked.clear()
     await run(rig, notes, always=own)
     assert rig.asked == []
+
+
+async def test_scores_that_had_settled_are_not_opened_again_by_models_that_came_later(
+    notes: Profiles,
+) -> None:
+    many = tasks(12, GROUPS)
+    rig = FakeRig([A], right({"a": 0.5, "b": 0.42, "c": 0.5}))
+    await run(rig, notes, tasks=many)
+    assert len(set(rig.questions("a"))) < len(many), "the first model has stopped early"
+    rig.there = [A, B, model("c", 3)]
+    await run(rig, notes, tasks=many)
+    rig.asked.clear()
+    own = tasks(20, ("own",))
+    await run(rig, notes, tasks=many, always=own)
+    assert set(rig.questions("a")) == {task.prompt for task in own}
 
 
 # what goes wrong

@@ -168,8 +168,9 @@ def _goes_on(text: str, start: int, mark: re.Match[str]) -> bool:
 
 _GREETS = re.compile(
     r"\W{0,4}(?:sure|certainly|of course|absolutely|okay|ok|great|alright|no problem|gladly"
-    r"|here(?:['\u2019]s| is| are| you| it is)|below (?:is|are)|as (?:you )?requested|understood|got it"
-    r"|sorry|i apologi[sz]e|my apologies|(?:good|excellent) question|thank(?:s| you))\b",
+    r"|here(?:['\u2019]s| is| are| you| it is)|below (?:is|are)"
+    r"|as (?:you )?requested|understood|got it|sorry|i apologi[sz]e|my apologies"
+    r"|(?:good|excellent) question|thank(?:s| you))\b",
     re.IGNORECASE,
 )
 _ANNOUNCES = re.compile(
