@@ -26,8 +26,13 @@ LAST_SENTENCES = 30
 
 _TAGGED = re.compile(r"<answer>([^<]{1,2000})</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?m)^[ \t]{0,3}####[ \t]*(?!\d{1,2}[.):] )([-$€£]?\d[^\n]{0,40})$")
+_TEMPTING = "".join(
+    rf"(?<!\b{one} )"
+    for one in ("obvious", "naive", "tempting", "intuitive", "initial", "first", "wrong", "common")
+)
 _NAMED = re.compile(
-    r"(?:\b(?:answer|(?:correct|right|best|final) (?:option|choice|result|value|solution|output))\b"
+    rf"(?:{_TEMPTING}\b(?:answer|(?<!in )conclusion"
+    r"|(?:correct|right|best|final) (?:option|choice|result|value|solution|output))\b"
     r"(?:[^.\n:=?!]{0,60}?(?:\b(?:is|are|would be|should be|must be|will be)\b"
     r"(?! (?:wrong|incorrect))|[:=→⇒]|->| [-\u2013—] )|[ \t]{0,9}(?=\n))"
     r"|\b(?:i(?:'d| would)? (?:choose|pick|select|go with|going with))\b|\bans(?:wer)?\.?[:=])"
@@ -42,8 +47,9 @@ _WORKING = re.compile(
     re.IGNORECASE,
 )
 _THEREFORE = re.compile(
-    r"\W{0,4}(?:so\b|therefore|thus|hence|in total|altogether|finally|in conclusion|consequently"
-    r"|overall|which means|this means|that means|as a result|in summary|to sum up|∴|⇒)",
+    r"\W{0,4}(?:so\b|therefore|thus|hence|in total|altogether|finally|(?:in )?conclusion"
+    r"|consequently|overall|which means|this means|that means|as a result|in summary|to sum up"
+    r"|donc|daher|deshalb|folglich|por (?:lo )?tanto|así que|∴|⇒)",
     re.IGNORECASE,
 )
 _CORRECTS = re.compile(
@@ -107,22 +113,49 @@ def _named(text: str) -> Iterator[str]:
 
 def implied(text: str) -> Iterator[str]:
     """Where a conclusion stands that is not called so (2 to 6 of the module's list)."""
+    for spoken in _spoken(text):
+        yield from _ranked(spoken)
+
+
+def closing(text: str) -> Iterator[str]:
+    """Sentences of the last paragraph that conclude, with their marks, the last one first.
+
+    Those begin with "so" or "therefore"; else it is the last one, if something in it is bold. What
+    is headed "Explanation" does not count.
+    """
+    for block in _blocks(next(_spoken(text)))[-1:]:
+        said = sentences(block)[-LAST_SENTENCES:]
+        yield from (one for one in reversed(said) if _THEREFORE.match(one))
+        yield from (one for one in said[-1:] if is_bold(one))
+
+
+def is_bold(sentence: str) -> bool:
+    """Whether something in it is, a heading apart."""
+    return bool(_BOLD.search(sentence))
+
+
+def _spoken(text: str) -> Iterator[str]:
+    """What is said before an explanation that has a heading; then all, code apart."""
     spoken = without_latex(without_offers(prose(text)) or text)
     explained = _EXPLAINS.search(spoken)
     if explained and (before := spoken[: explained.start()]).strip():
-        yield from _ranked(before)
-    yield from _ranked(spoken)
+        yield before
+    yield spoken
+
+
+def _blocks(spoken: str) -> list[str]:
+    return [block.strip() for block in spoken.split("\n\n") if block.strip(" \n*_-#")]
 
 
 def _ranked(spoken: str) -> Iterator[str]:
-    blocks = [block.strip() for block in spoken.split("\n\n") if block.strip(" \n*_-#")]
+    blocks = _blocks(spoken)
     if not blocks:
         return
     first, last = blocks[0], blocks[-1]
     yield from _few_words(last.rpartition("\n")[2])
     yield from _bold(last)
-    closing = sentences(plain(last))
-    yield from (one for one in reversed(closing[-LAST_SENTENCES:]) if _THEREFORE.match(one))
+    said = sentences(plain(last))[-LAST_SENTENCES:]
+    yield from (one for one in reversed(said) if _THEREFORE.match(one))
     if len(blocks) > 1 and not first.startswith("#"):
         yield from _few_words(first.partition("\n")[0])
         yield from _bold(first)

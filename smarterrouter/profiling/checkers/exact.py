@@ -15,11 +15,14 @@ from functools import lru_cache
 from smarterrouter.profiling.checkers import specs
 from smarterrouter.profiling.checkers.conclusion import (
     asserted,
-    conclusions,
+    closing,
     declared,
+    implied,
+    is_bold,
     main_clause,
+    since_correction,
 )
-from smarterrouter.profiling.checkers.plain import plain
+from smarterrouter.profiling.checkers.plain import plain, without_latex
 from smarterrouter.profiling.checkers.reading import sentences
 from smarterrouter.profiling.checkers.verdict import Verdict
 
@@ -61,17 +64,66 @@ def _hedges_nothing(right: list[str]) -> bool:
 
 
 def _parts(answer: str, names: Names) -> Iterator[str]:
-    """What the model calls its answer, how it begins, then the rest of the conclusions.
+    """What the model calls its answer, how it ends and begins, then the rest of the conclusions.
 
-    It does not begin with its answer where it asks, lists steps, or weighs several wrong ones.
+    What corrects the answer comes before all of that.
     """
+    *later, _ = since_correction(answer)
+    for source in later:
+        yield from declared(source)
+        yield from implied(source)
     yield from declared(answer)
-    for one in sentences(plain(answer))[:1]:
-        weighs = len(names.wrong(folded(one))) > 1
-        if not (weighs or one.endswith("?") or _ITEM.match(one)):
-            yield one
-    for _, part in zip(range(MOST_PARTS), conclusions(answer), strict=False):
+    yield from _ends(answer, names)
+    for _, part in zip(range(MOST_PARTS), implied(answer), strict=False):
         yield part
+
+
+def _ends(answer: str, names: Names) -> Iterator[str]:
+    """How it ends, if that is put as a conclusion, and how it begins, if not with a thought.
+
+    A beginning that is put as the answer itself comes before an end that is not in bold.
+    """
+    opening = next(iter(sentences(without_latex(answer))), "")
+    begins = not (_thinks_aloud(opening, names) or _LABELS.match(plain(answer)))
+    stands = begins and _is_put_as_answer(opening, names)
+    for one in closing(_up_to_the_last_name(answer, names)):
+        if is_bold(one) or not stands:
+            yield plain(one)
+    if begins:
+        yield plain(opening)
+
+
+_AT_FIRST = re.compile(
+    r"\b(?:at first|first (?:thought|glance|guess|impression|look|idea)|might|seems?|looks? like"
+    r"|tempting|obvious(?:ly)?|naive(?:ly)?|intuitive(?:ly)?|initial(?:ly)?)\b"
+    r"|^\W{0,3}(?:let's|let us|let me|suppose|assume|assuming|if)\b",
+    re.IGNORECASE,
+)
+_LABELS = re.compile(r"\s{0,9}[^:\n]{1,40}: [^\n]{1,80}\n[^:\n]{1,40}: ")
+
+
+def _thinks_aloud(opening: str, names: Names) -> bool:
+    """It asks, lists steps, weighs several wrong answers, or says that it is a first thought."""
+    said = plain(opening)
+    weighs = len(names.wrong(folded(said))) > 1
+    return bool(weighs or said.endswith("?") or _ITEM.match(opening) or _AT_FIRST.search(said))
+
+
+def _is_put_as_answer(opening: str, names: Names) -> bool:
+    """Something in it is bold, or it is but a name, or begins with one, as "Yes, it is" does."""
+    said = folded(plain(opening))
+    named = [*names.right(said), *names.wrong(said)]
+    words = max((len(one.split()) for one in named), default=0)
+    few = len(said.split()) <= words + 1
+    return bool(named) and (few or is_bold(opening) or names.leads(said) is not None)
+
+
+def _up_to_the_last_name(answer: str, names: Names) -> str:
+    """Without paragraphs at the end that name neither a right nor a wrong answer."""
+    blocks = answer.split("\n\n")
+    while len(blocks) > 1 and not names.any(folded(plain(blocks[-1]))):
+        blocks.pop()
+    return "\n\n".join(blocks)
 
 
 def declares_another(answer: str, names: Names) -> bool:
@@ -85,6 +137,12 @@ def declares_another(answer: str, names: Names) -> bool:
     whole = [folded(plain(one)) for one in names.answers]
     begun = any(one.startswith(named[0].rstrip(" .:")) for one in whole)
     return not begun and not any(names.right(one) for one in named)
+
+
+_SET_OFF = r"(?=[\"')\]]{0,2}(?:\Z|[.,;:!]|\s\(|\s-\s(?!\d)|\s(?:because|since|as|for|not)\b))"
+_AFTER = re.compile(r"[,;]\s(?:so|thus|hence|therefore)\b|[=→⇒]|->", re.IGNORECASE)
+_NOT_GLOSSED = re.compile(r"\bnot\b[^()\n.;,]{1,40}\([^()\n]{1,40}\)", re.IGNORECASE)
+_WHICH = re.compile(r",\swhich\b[^.;\n]{0,200}", re.IGNORECASE)
 
 
 class Names:
@@ -102,25 +160,43 @@ class Names:
         """The rivals that the text names, but for those within a longer right answer."""
         return self._named(text, self.rivals, self.answers)
 
+    def any(self, text: str) -> bool:
+        """Whether the text names any of them."""
+        return bool(self.right(text) or self.wrong(text))
+
     def meant(self, part: str) -> bool | None:
         """Whether this part means a right answer; ``None`` where it names none, or both sorts."""
-        for said in (part, asserted(part), main_clause(part)):
-            text = folded(said)
-            right, wrong = self.right(text), self.wrong(text)
-            if bool(right) != bool(wrong):
-                return bool(right) if said is not part else self._unless_denied(part, bool(right))
-        return self._leading(folded(part))
+        unlike = asserted(_NOT_GLOSSED.sub(" ", part))
+        for said in (part, asserted(part), unlike, main_clause(part)):
+            meant = self._only(said)
+            if meant is not None:
+                return meant if said is not part else self._unless_denied(part, meant)
+        text = folded(part)
+        leading = self.leads(text)
+        if leading is not None:
+            return leading
+        return self._only(_WHICH.sub(" ", _AFTER.split(asserted(part))[-1]))
+
+    def _only(self, said: str) -> bool | None:
+        text = folded(said)
+        right, wrong = self.right(text), self.wrong(text)
+        return bool(right) if bool(right) != bool(wrong) else None
 
     def _unless_denied(self, part: str, right: bool) -> bool | None:
         kept = folded(asserted(part))
-        if self.right(kept) or self.wrong(kept) or _hedges_nothing([*self.answers, *self.rivals]):
+        if self.any(kept) or _hedges_nothing([*self.answers, *self.rivals]):
             return right
         return None
 
-    def _leading(self, text: str) -> bool | None:
+    def leads(self, text: str) -> bool | None:
+        """Whether the folded text begins with a right answer, set off from what follows it.
+
+        ``None`` if it begins with none at all.
+        """
         for right, names in ((True, self.answers), (False, self.rivals)):
             if any(
-                (p := pattern(one)) and re.match(rf"\W{{0,3}}(?:{p})(?=\W)", text) for one in names
+                (p := pattern(one)) and re.match(rf"\W{{0,3}}(?:{p}){_SET_OFF}", text)
+                for one in names
             ):
                 return right
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -173,7 +174,20 @@ def _missing_of_list(expected: list[Any], found: Any, unordered: frozenset[str],
     return ""
 
 
+_QUOTED = re.compile(r"-?\d{1,60}(?:\.\d{1,60})?")
+
+
+def _unquoted(text: str) -> object:
+    """The number or truth value that stands in quotes, or else the text."""
+    bare = text.strip().lower()
+    if _QUOTED.fullmatch(bare):
+        return float(bare)
+    return {"true": True, "false": False}.get(bare, text)
+
+
 def _same(expected: Any, found: Any) -> bool:
+    if isinstance(expected, (bool, int, float)) and isinstance(found, str):
+        found = _unquoted(found)
     if isinstance(expected, bool) or isinstance(found, bool):
         return expected is found
     if isinstance(expected, str) and isinstance(found, str):

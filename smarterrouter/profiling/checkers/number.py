@@ -5,7 +5,10 @@ answer that ``conclusion`` finds most conclusive:
 
 1. The number after the last "=", "is", "gives" and the like is the conclusion; so are other numbers
    of the sentence that restate it (rounded, or as a percentage).
-2. Where nothing points to one number, any number of the sentence may be it: "3 people pay $45".
+2. Of a sentence that goes on ", so ..." that end counts, and what a list after a colon is told for
+   counts more than the list. Of clauses alike, "the ball costs 5 and the bat costs 105", the first
+   one does: nothing tells which was asked for, and who answers begins with it.
+3. Where nothing points to one number, any number of the sentence may be it: "3 people pay $45".
    A number that the question gave is no good answer to ask for.
 """
 
@@ -82,10 +85,63 @@ def concluded(part: str) -> list[Read]:
     said = asserted(part)
     if any(True for _ in read(main_clause(part))):
         said = main_clause(part)
+    said = _without_list(_first_alike(_consequence(said)))
     aside = _WHICH.sub(" ", said)
     if aside != said and (before := _pointed_at(aside)):
         return [*before, *(_pointed_at(said) or [])]
     return _pointed_at(said) or list(read(said))
+
+
+_SO = re.compile(
+    r"[,;]\s+(?:and\s+)?(?:so|thus|hence|therefore)\b,?\s+(?!far\b|that\b(?!'s\b| (?:is|makes)\b))"
+    r"(?![^A-Za-z]{1,20}[^.;]{0,40}\b(?:each|per|apiece|left|over)\b)",
+    re.IGNORECASE,
+)
+_DENIES = re.compile(r"\b(?:not|no|never|cannot)\b|n't\b", re.IGNORECASE)
+
+
+def _consequence(said: str) -> str:
+    """What follows the last ", so", where it has a number and denies nothing; else all of it."""
+    tail = _SO.split(said)[-1]
+    return tail if any(True for _ in read(tail)) and not _DENIES.search(tail) else said
+
+
+_CLAUSE_ENDS = re.compile(r"[,;]\s+(?:and\s+|while\s+)?|\s+(?:and|while|whereas|but)\s+")
+_VERB = re.compile(
+    r"\b(cost|ha(?=s|ve)|get|need|take|pay|make|earn|spend|save|weigh|is|are)(?:s|ve|d)?\b", re.I
+)
+_UNLIKE = re.compile(
+    r"\b(?:together|total|altogether|all|both|sum|left|remain\w*|finally|then|now|end|after\w*|later"
+    r"|before|first|initial\w*|original\w*|each|every|per|half|one|twice)\b",
+    re.IGNORECASE,
+)
+
+
+def _first_alike(said: str) -> str:
+    """The first of clauses with numbers that are built alike, by their verb; else all of it."""
+    clauses = [one for one in _CLAUSE_ENDS.split(said) if any(True for _ in read(one))]
+    verbs = {_verb(one) for one in clauses}
+    alike = len(clauses) > 1 and len(verbs) == 1 and None not in verbs
+    return clauses[0] if alike and not _UNLIKE.search(" ".join(clauses)) else said
+
+
+def _verb(clause: str) -> str | None:
+    """Its one verb; "is" only where the number comes before it: "80 % is 68" is a step."""
+    found = list(_VERB.finditer(clause))
+    if len(found) != 1:
+        return None
+    verb = found[0][1].lower()
+    if verb in ("is", "are") and any(True for _ in read(clause[found[0].end() :])):
+        return None
+    return verb
+
+
+def _without_list(said: str) -> str:
+    """Without the list after a colon, where the words before it point to a number."""
+    head, _, tail = said.partition(": ")
+    if len(list(read(tail))) < 2 or _CLUE.search(tail) or not _CLUE.search(head):
+        return said
+    return head if _after_last_clue(head, list(read(head))) else said
 
 
 def _pointed_at(said: str) -> list[Read]:
@@ -93,10 +149,10 @@ def _pointed_at(said: str) -> list[Read]:
     numbers = list(read(bare))
     if not numbers:
         bare, numbers = said, list(read(said))
-    if len(numbers) < 2:
-        return numbers
+    if not numbers:
+        return []
     first = numbers[0]
-    if _stands_first(bare, first):
+    if len(numbers) == 1 or _stands_first(bare, first):
         chosen: Read | None = first
     else:
         chosen = _after_last_clue(bare, numbers)

@@ -14,7 +14,7 @@ from itertools import zip_longest
 
 from smarterrouter.errors import Unavailable
 from smarterrouter.profiling.checkers.reading import fenced
-from smarterrouter.profiling.checkers.specs import Shell
+from smarterrouter.profiling.checkers.specs import Shell, Variant
 from smarterrouter.profiling.checkers.verdict import How, Verdict
 from smarterrouter.profiling.sandbox import Limits, Ran, Sandbox
 
@@ -54,25 +54,30 @@ def parses(spec: Shell, answer: str) -> Verdict:
 async def check(
     spec: Shell, answer: str, sandbox: Sandbox, limits: Limits | None = None
 ) -> Verdict:
-    """1 if the command prints the wanted lines, space at their ends apart; its exit is its own."""
+    """1 if the command prints the wanted lines, space at their ends apart; its exit is its own.
+
+    Each variant of the files has a run of its own, until one of them goes wrong.
+    """
     limits = limits or Limits()
     command = _command(answer.encode(errors="replace").decode())
     if isinstance(trouble := _trouble(command), str):
         return Verdict(0.0, trouble, How.RUN)
-    try:
-        ran = await sandbox.run(["sh", "-c", command], files=spec.files, limits=limits)
-    except Unavailable as error:
-        return Verdict(None, error.message, How.RUN)
-    if ran.stopped:
-        return Verdict(0.0, f"it {limits.exceeded(ran.stopped)}", How.RUN)
-    if difference := _difference(spec, ran):
-        return Verdict(0.0, difference, How.RUN)
+    for given in (Variant(spec.files, spec.stdout), *spec.variants):
+        try:
+            ran = await sandbox.run(["sh", "-c", command], files=given.files, limits=limits)
+        except Unavailable as error:
+            return Verdict(None, error.message, How.RUN)
+        if ran.stopped:
+            return Verdict(0.0, f"it {limits.exceeded(ran.stopped)}", How.RUN)
+        if difference := _difference(given.stdout, ran, unordered=spec.unordered):
+            other = "" if given.files is spec.files else "with other files, "
+            return Verdict(0.0, other + difference, How.RUN)
     return Verdict(1.0, "it prints what was wanted", How.RUN)
 
 
-def _difference(spec: Shell, ran: Ran) -> str | None:
-    got, wanted = _lines(ran.stdout), _lines(spec.stdout)
-    if spec.unordered:
+def _difference(stdout: str, ran: Ran, *, unordered: bool) -> str | None:
+    got, wanted = _lines(ran.stdout), _lines(stdout)
+    if unordered:
         got, wanted = sorted(got), sorted(wanted)
     if got == wanted:
         return None

@@ -42,7 +42,8 @@ class Json(Checker, frozen=True, tag="json"):
     """The answer holds JSON that fits ``schema`` and contains ``expect``.
 
     Objects may have more keys than ``expect``; lists must be equal in length and order, but for
-    those of ``unordered`` keys. Strings are compared without regard to case and outer spaces.
+    those of ``unordered`` keys. Strings are compared without regard to case and outer spaces. An
+    expected number or truth value may be in quotes, unless the schema demands its type.
     ``bare``: there may be nothing but the JSON (a code fence is allowed).
     """
 
@@ -82,7 +83,11 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Format(Checker, frozen=True, tag="format"):
-    """Every rule holds for the answer. ``within`` a code fence if there is one, else all of it."""
+    """Every rule holds for the answer.
+
+    A code fence is the answer where it is plain text or the larger part; CSV and YAML are always
+    taken from it.
+    """
 
     rules: list[Rule]
 
@@ -102,7 +107,7 @@ class Facts(Checker, frozen=True, tag="facts"):
 class Python(Checker, frozen=True, tag="python"):
     """Code with a function ``function`` for which every one of ``tests`` (statements) runs.
 
-    ``call``: what ``parses`` asks of it where code is not run: so many positional arguments.
+    ``arguments``: what ``parses`` asks of it where code is not run: so many positional ones.
     """
 
     function: str
@@ -110,12 +115,24 @@ class Python(Checker, frozen=True, tag="python"):
     tests: list[str]
 
 
+class Variant(Struct, frozen=True, forbid_unknown_fields=True):
+    """Other files, in place of all of a ``Shell``'s, and what is to be printed for them."""
+
+    files: dict[str, str]
+    stdout: str
+
+
 class Shell(Checker, frozen=True, tag="shell"):
-    """A command for ``sh`` that prints ``stdout`` in a folder with ``files``."""
+    """A command for ``sh`` that prints ``stdout`` in a folder with ``files``.
+
+    It must do so with the files of each of the ``variants``, too: no command that only echoes what
+    the question tells can.
+    """
 
     files: dict[str, str]
     stdout: str
     unordered: bool = False
+    variants: list[Variant] = []
 
 
 class Sql(Checker, frozen=True, tag="sql"):

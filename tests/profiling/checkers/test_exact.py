@@ -12,6 +12,9 @@ YES = Exact(["yes"], ["no"])
 NO = Exact(["no"], ["yes"])
 SPEED = Exact(["O(n log n)"], ["O(n)", "O(n^2)", "O(log n)"])
 
+READY = Exact(["18:45", "6:45 pm"], ["18:15", "17:20", "16:55"])
+FIRST = Exact(["Nils"], ["Per", "Ova"])
+
 RIGHT = [
     (CAPITAL, "Paris"),
     (CAPITAL, "paris!"),
@@ -67,6 +70,37 @@ RIGHT = [
     (Exact(["not guilty"], ["guilty"]), "The verdict: not guilty."),
     (Exact(["colour", "color"]), "Color"),
     (Exact(["Au"]), "The symbol for gold is **Au** (from Latin *aurum*)."),
+    (READY, "At first I would say 18:15. But the oven must be hot. Therefore, **18:45**."),
+    (READY, "The oven is on at 17:20. It takes 85 minutes. So it is ready at 18:45."),
+    (READY, "The oven is on at 17:20, it seems.\n\nIn conclusion, 18:45."),
+    (READY, "It is out at 17:20, and then rests.\n\nIt can be eaten at **18:45**."),
+    (READY, "It is out at 17:20.\n\n### Conclusion\n\n18:45 it is. I hope this helps!"),
+    (READY, "It is out at 17:20, and then rests.\n\n\\[\\boxed{18:45}\\]"),
+    (READY, "Start: 17:20\nEnd: 18:45\n\nSo it's ready at 18:45, which is 85 minutes after 17:20."),
+    (READY, "The answer is 18:45. It is out at 17:20. So 17:20 is when it begins to rest."),
+    (READY, "**18:45**\n\nIt is out at 17:20. Therefore it rests from 17:20."),
+    (READY, "You can eat at **18:45**. It is out at 17:20. So it rests from 17:20."),
+    (READY, "18:45. It is out at 17:20. Therefore it rests from 17:20."),
+    (READY, "17:20 + 1:25 = 18:45"),
+    (READY, "18:15 - 0:55 + 1:25 = 18:45"),
+    (READY, "18:45 - the oven is on at 17:20."),
+    (READY, "17:20 is when it begins, therefore 18:45 is when it ends."),
+    (READY, "You can eat at quarter to seven (18:45)."),
+    (READY, "**Answer:** quarter to seven (18:45)"),
+    (READY, "Quarter to seven [18:45], as the oven is on at 17:20."),
+    (READY, "The oven is on at 17:20. So you can eat at quarter to seven (18:45)."),
+    (READY, "It is out at twenty past five (17:20), so you eat at quarter to seven (18:45)."),
+    (READY, "You can eat at quarter to seven (18:45), not at a quarter past six (18:15)."),
+    (READY, "- out at 17:20\n- rest till 18:45\n\nDinner (18:45)"),
+    (CAPITAL, "The obvious answer is Lyon, but that's wrong. Therefore, Paris."),
+    (CAPITAL, "Lyon. Wait, that's wrong. It is Paris."),
+    (CAPITAL, "Lyon comes first to mind, but the capital, of course, is **Paris**."),
+    (CAPITAL, "Lyon is a candidate.\n\nThus the capital is Paris.\n\nThat is all there is to it."),
+    (CAPITAL, "Lyon is a candidate. So is Marseille. Conclusion: Paris."),
+    (YES, "Yes, 7 is prime. It has no divisors. So there is no exception."),
+    (NO, "Yes seems tempting at first. But 91 = 7 * 13. Therefore, **No**."),
+    (FIRST, "The first to arrive was Nils. Per came second, then Ova."),
+    (FIRST, "Per was before Ova. Thus Ova isn't it. Therefore it was Nils (and not Per)."),
 ]
 
 
@@ -107,6 +141,20 @@ WRONG = [
     (Exact(["C"]), "C#"),
     (Exact(["[1,2,3]"]), "[1,3,2]"),
     (Exact(["[1,2,3]"]), "[1,2,34]"),
+    (READY, "At first I would say 18:45. But the oven must be hot. Therefore, **18:15**."),
+    (READY, "It's ready at 18:45, they say. So it is ready at 18:15."),
+    (READY, "It can be eaten at 18:45. Hmm, wait. It has to rest. Therefore, **18:15**."),
+    (READY, "You can eat at a quarter past six (18:15). The oven is hot at 18:45."),
+    (READY, "The answer is a quarter past six (18:15). It is not 18:45."),
+    (READY, "You can eat at quarter past six (not 18:45)."),
+    (READY, "18:15\n\nBut it can be eaten at 18:45 as well."),
+    (READY, "18:45 is when it begins, therefore 17:20 is when it ends."),
+    (READY, "The intuitive answer is 18:45, but the correct answer is 18:15."),
+    (READY, "It seems to be 18:45. But no, it's 18:15."),
+    (CAPITAL, "Paris. Wait, that's wrong. It is Lyon."),
+    (YES, "Yes seems tempting at first. But 91 = 7 * 13. Therefore, **No**."),
+    (FIRST, "The first to arrive was Per. Nils came second, then Ova."),
+    (FIRST, "Per was before Ova.\nNils was last.\n\nSo the first was **Per**."),
     (Exact([]), "anything"),
 ]
 

@@ -22,6 +22,12 @@ ORDER = Json(
 LIST = Json(expect=["red", "green"])
 BARE = Json(expect={"a": 1}, bare=True)
 
+PRICE = Json(expect={"coffee": 2.9, "open": True})
+STRICT = Json(
+    schema={"properties": {"coffee": {"type": "number"}, "open": {"type": "boolean"}}},
+    expect={"coffee": 2.9, "open": True},
+)
+
 RIGHT = [
     (PERSON, '{"name": "Ada", "age": 36}'),
     (PERSON, '{"age": 36, "name": "ADA "}'),
@@ -43,6 +49,12 @@ RIGHT = [
     (BARE, '```json\n{"a": 1}\n```'),
     (Json(expect="yes"), '"yes"'),
     (Json(expect=3), "3"),
+    (Json(expect={"tags": ["a", "b"]}, unordered=["tags"]), '{"tags": ["b", "a"]}'),
+    (Json(expect=[1, 2], bare=True), "```json\n[1, 2]\n```"),
+    (PRICE, '{"coffee": "2.90", "open": "true"}'),
+    (PRICE, '```json\n{"coffee": " 2.9 ", "open": "True"}\n```'),
+    (PRICE, '{"coffee": 2.90, "open": true}'),
+    (Json(expect=[-3, 0, False]), '["-3", "0", "false"]'),
     (Json(), "[]"),
     (Json(expect={"a": 10**400}), '{"a": 1' + "0" * 400 + "}"),
 ]
@@ -73,6 +85,23 @@ WRONG = [
     (BARE, 'Here: {"a": 1}'),
     (BARE, '{"a": 1} {"a": 1}'),
     (BARE, '```json\n{"a": 1}\n```\nThat is all.'),
+    (Json(expect={"tags": ["a", "b"]}, unordered=["tags"]), '{"tags": ["a"]}'),
+    (Json(expect=[1, 2], bare=True), "Here you are: [1, 2]"),
+    (PRICE, '{"coffee": "2.80", "open": "true"}'),
+    (PRICE, '{"coffee": "2.90", "open": "false"}'),
+    (PRICE, '{"coffee": "2.90", "open": "yes"}'),
+    (PRICE, '{"coffee": "2.90", "open": "1"}'),
+    (PRICE, '{"coffee": "2.90", "open": 1}'),
+    (PRICE, '{"coffee": "about 2.90", "open": true}'),
+    (PRICE, '{"coffee": "2.90 or 3.10", "open": true}'),
+    (PRICE, '{"coffee": "", "open": true}'),
+    (PRICE, '{"coffee": ["2.90"], "open": true}'),
+    (STRICT, '{"coffee": "2.90", "open": true}'),
+    (STRICT, '{"coffee": 2.9, "open": "true"}'),
+    (Json(expect={"a": 1}), '{"a": "true"}'),
+    (Json(expect={"a": "36"}), '{"a": 36}'),
+    (Json(expect={"a": None}), '{"a": "null"}'),
+    (Json(expect={"a": 1}), '{"a": "' + "9" * 5000 + '"}'),
     (Json(expect={"a": 1}), '{"a": NaN}'),
     (Json(expect={"a": 1}), '{"a": {"a": 1}}'),
     (Json(expect={"a": 0}), '{"a": false}'),

@@ -28,6 +28,7 @@ RIGHT = [
     (DATE, '```java\nPattern.compile("^\\\\d{4}-\\\\d{2}-\\\\d{2}$");\n```'),
     (DATE, f"Sure! Here is the expression:\n\n{GOOD}\n\nLet me know if you need more!"),
     (DATE, f'"{GOOD}"'),
+    (DATE, "```regex\n^\\d{4}-(?:0[1-9]|1[0-2])-(?:[0-2]\\d|3[01])$\n```"),
     (WORD, r"`/\bcat\b/i`"),
     (WORD, r"`(?i)\bcat\b`"),
     (WORD, r"`\b[cC]at\b`"),
@@ -56,6 +57,10 @@ def test_a_right_expression_passes_wherever_it_stands(spec: Pattern, answer: str
 def test_a_wrong_expression_fails(spec: Pattern, answer: str) -> None:
     verdict = check(spec, answer)
     assert verdict.score == 0.0, verdict.why
+
+
+def test_a_pattern_that_never_ends_is_stopped() -> None:
+    assert check(Pattern(["a" * 40 + "!"], []), "`(a|a)*$`").score == 0.0
 
 
 def test_the_reason_shows_a_text_that_is_missed() -> None:

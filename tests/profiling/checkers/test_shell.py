@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from smarterrouter.errors import ConfigError
 from smarterrouter.profiling.checkers.shell import MOST_COMMAND, check, parses
-from smarterrouter.profiling.checkers.specs import Shell
+from smarterrouter.profiling.checkers.specs import Shell, Variant
 from smarterrouter.profiling.checkers.verdict import How
 from smarterrouter.profiling.sandbox import Limits, Sandbox, find
 
 FRUIT = Shell({"fruit.txt": "pear\napple\npear\n", "sub/x.txt": ""}, "apple\npear\n")
+TWICE = Shell(FRUIT.files, FRUIT.stdout, variants=[Variant({"fruit.txt": "fig\n"}, "fig\n")])
 SHORT = Limits(seconds=1.0, processes=8)
 
 
@@ -80,6 +82,50 @@ async def test_order_counts_only_where_it_is_asked_for(sandbox: Sandbox) -> None
     anyhow = Shell(FRUIT.files, FRUIT.stdout, unordered=True)
     assert (await check(anyhow, "sort -ru fruit.txt", sandbox)).score == 1.0
     assert (await check(anyhow, "sort fruit.txt", sandbox)).score == 0.0
+
+
+@pytest.mark.parametrize("name", GOOD)
+async def test_a_right_command_is_right_with_other_files(sandbox: Sandbox, name: str) -> None:
+    verdict = await check(TWICE, GOOD[name], sandbox, SHORT)
+    assert (verdict.score, verdict.how) == (1.0, How.RUN), verdict.why
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("echo apple; echo pear", "with other files, line 1 is 'apple', not 'fig'"),
+        ("```sh\nprintf 'apple\\npear\\n'\n```\nThat's all.", "with other files, line 1"),
+        ("sort -u fruit.txt; cat sub/x.txt >&2 || echo no", "with other files, line 2 is 'no'"),
+        ("grep -q pear fruit.txt && echo apple; echo pear", "with other files, line 1 is 'pear'"),
+        ("grep -q pear fruit.txt || sleep 9; sort -u fruit.txt", "did not end within 1 s"),
+        ("sort fruit.txt", "line 3 is 'pear', not missing"),
+    ],
+)
+async def test_what_only_fits_the_files_told_is_wrong(
+    sandbox: Sandbox, answer: str, why: str
+) -> None:
+    verdict = await check(TWICE, answer, sandbox, SHORT)
+    assert (verdict.score, verdict.how) == (0.0, How.RUN)
+    assert why in verdict.why
+
+
+async def test_the_variants_lines_may_come_in_any_order_where_it_may(sandbox: Sandbox) -> None:
+    more = [Variant({"fruit.txt": "fig\nkiwi\nfig\n"}, "fig\nkiwi\n")]
+    anyhow = Shell(FRUIT.files, FRUIT.stdout, unordered=True, variants=more)
+    assert (await check(anyhow, "sort -ru fruit.txt", sandbox)).score == 1.0
+    assert (await check(anyhow, "sort -r fruit.txt", sandbox)).score == 0.0
+
+
+async def test_a_run_leaves_no_files_to_the_next(sandbox: Sandbox) -> None:
+    kept = "sort -u fruit.txt; test -e seen && echo again; touch seen"
+    assert (await check(TWICE, kept, sandbox, SHORT)).score == 1.0
+
+
+def test_variants_are_read_from_a_task() -> None:
+    told = b"files={}\nstdout='x'\nkind='shell'\n[[variants]]\nfiles={a='b'}\nstdout='c'"
+    assert msgspec.toml.decode(told, type=Shell) == Shell(
+        {}, "x", variants=[Variant({"a": "b"}, "c")]
+    )
 
 
 async def test_space_within_and_before_a_line_counts(sandbox: Sandbox) -> None:

@@ -63,6 +63,7 @@ WRONG = [
     (TEAMS, "```sql\nSELEC team FROM staff\n```"),
     (TEAMS, f"```sql\n{QUERY};\nSELECT 1;\n```"),
     (TEAMS, "```python\nprint('red', 40)\n```"),
+    (TEAMS, "```sql\nDELETE FROM staff\n```"),
     (BY_PAY, "SELECT name FROM staff ORDER BY pay"),
     (BY_PAY, "SELECT name FROM staff"),
 ]
@@ -76,6 +77,8 @@ def test_another_query_fails(spec: Sql, answer: str) -> None:
 
 HARMFUL = [
     "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n), 1 FROM x",
+    "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT n, n FROM x",
+    "ATTACH DATABASE ':memory:' AS other",
     "SELECT hex(zeroblob(900000000)), 1",
     "SELECT load_extension('x'), 1",
     "WITH a AS (SELECT 1) DELETE FROM staff",
