@@ -14,6 +14,7 @@ Demand runs from -4 for a greeting to +2 for the hardest prompts.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,15 +50,35 @@ class Knowledge:
 
 def prior(model: Model) -> Knowledge:
     """What size and quantisation suggest of a model nobody has measured."""
-    return _prior(model.parameters, model.quantization)
+    return _prior(model.parameters, model.quantization, model.id)
 
 
 @lru_cache(maxsize=1024)
-def _prior(parameters: int | None, quantization: str | None) -> Knowledge:
-    taken = parameters or UNKNOWN_PARAMETERS
+def _prior(parameters: int | None, quantization: str | None, name: str) -> Knowledge:
+    named = None if parameters else parameters_in(name)
+    taken = parameters or named or UNKNOWN_PARAMETERS
     ability = ABILITY_PER_DOUBLING * math.log2(taken / 1e9) - quantisation_loss(quantization)
     size = f"{_billions(taken)} parameters" if parameters else "size unknown, taken as 7B"
+    if named:
+        size = f"{_billions(taken)} parameters by its name"
     return Knowledge(ability, f"not profiled: {size}, {quantization or 'precision unknown'}")
+
+
+_SIZE = re.compile(
+    r"(?<![a-z0-9.])(?:(\d{1,2})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9])", re.IGNORECASE
+)
+SHARED_BY_EXPERTS = 0.85
+"""An 8x7b has some 47 of 56 B: its experts share a part."""
+
+
+def parameters_in(name: str) -> float | None:
+    """How many parameters a model's name tells: ``qwen2.5:7b``, ``smollm2-135m``, ``8x7b``."""
+    found = _SIZE.search(name)
+    if found is None:
+        return None
+    experts, number, unit = found.groups()
+    each = float(number) * (1e9 if unit in "bB" else 1e6)
+    return (each * int(experts) * SHARED_BY_EXPERTS if experts else each) or None
 
 
 class ProfiledQuality:

@@ -207,6 +207,27 @@ def test_a_model_without_evidence_keeps_its_prior() -> None:
     assert quality.known("other", "math") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("qwen2.5:7b-instruct-q4_K_M", 7),
+        ("hf.co/x/Qwen3-30B-A3B-GGUF:Q4_K_M", 30),
+        ("SmolLM2-135M-Instruct", 0.135),
+        ("qwen3:0.6b", 0.6),
+        ("mixtral:8x7b", 47.6),
+        ("llama3", None),
+        ("some-4bit-model-32k", None),
+        ("gemma-3n-e4b", None),
+        ("model-0b", None),
+    ],
+)
+def test_a_size_that_only_the_name_tells_counts(name: str, billions: float | None) -> None:
+    nameless = replace(model("x"), parameters=None, id=name)
+    like = replace(model("x"), parameters=int((billions or 7) * 1e9), id="x")
+    assert prior(nameless).ability == pytest.approx(prior(like).ability)
+    assert ("by its name" in prior(nameless).why) == (billions is not None)
+
+
 def published(**probabilities: float) -> dict[str, dict[str, Published]]:
     return {"m": {group: Published(p, 4.0, "published") for group, p in probabilities.items()}}
 
