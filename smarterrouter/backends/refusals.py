@@ -7,11 +7,11 @@ that servers use: OpenAI's ``error`` object, FastAPI's ``detail``, plain text, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from time import time
 
 import msgspec
 
+from smarterrouter.domain.retrying import retry_after_s
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -24,7 +24,6 @@ from smarterrouter.errors import (
 )
 
 LONGEST_SENTENCE = 500
-LONGEST_WAIT_S = 24 * 3600.0
 
 NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What reading bytes as JSON may raise."""
@@ -35,7 +34,7 @@ def refusal(
 ) -> SmarterRouterError:
     """The error that any status but 200 stands for."""
     said, code, param = sentence(raw)
-    retry = retry_after(headers.get("Retry-After"))
+    retry = retry_after_s(headers.get("Retry-After"), time())
     match status:
         case 400 | 415 | 422:
             return BadRequest(said or f"{who} refused the request.", param=param, code=code)
@@ -90,21 +89,6 @@ def sentence(raw: bytes) -> tuple[str, str | None, str | None]:
     if not isinstance(code, str):
         code = error.get("type") if isinstance(error.get("type"), str) else None
     return _short(_plain(said)), code, param if isinstance(param, str) else None
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which gives seconds or a date; at most a day."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if value.strip()[:1].isdecimal() else _until(value)
-    except ValueError:
-        return None
-    return min(max(0.0, seconds), LONGEST_WAIT_S)
-
-
-def _until(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp() - time()
 
 
 def _readable(text: str) -> str:

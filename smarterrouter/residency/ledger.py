@@ -76,14 +76,6 @@ class VramLedger:
         missing = {device: need - self.free(device) for device, need in share.items()}
         return {device: lack for device, lack in missing.items() if lack > 0}
 
-    def reserve(self, model: ModelRef, share: Share) -> None:
-        """Set bytes aside before a load. Raises ``ValueError`` when they are not free."""
-        if model in self.held:
-            raise ValueError(f"{model} already holds memory")
-        if lack := self.shortfall(share):
-            raise ValueError(f"{model} lacks {lack} bytes")
-        self.settle(model, share)
-
     def settle(self, model: ModelRef, share: Share) -> None:
         """Record what a model really holds, even if that is more than was planned."""
         self.release(model)

@@ -46,7 +46,6 @@ from smarterrouter.profiling.judge import (
     wait_s,
 )
 from smarterrouter.profiling.judge.counting import wilson
-from smarterrouter.profiling.judge.endpoint import retry_after_s
 from smarterrouter.profiling.judge.question import cut
 from smarterrouter.profiling.judge.strength import expected, strengths
 from smarterrouter.profiling.task import Said, Task
@@ -1244,24 +1243,6 @@ async def test_a_model_that_goes_on_about_its_temperature_is_a_bad_request() -> 
             with pytest.raises(BadRequest):
                 await ask([("user", "Well?")])
     assert len(server.requests) == 3
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("7", 7),
-        (" 1.5", 1.5),
-        (formatdate(1_000_030, usegmt=True), 30),
-        (formatdate(999_000, usegmt=True), 0),
-        ("soon", None),
-        ("-4", None),
-        ("", None),
-        ("7 seconds", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
-    assert retry_after_s(value, now=1_000_000) == seconds
 
 
 @pytest.mark.parametrize("later", ["2", formatdate(4_000_000_000, usegmt=True)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,28 +25,28 @@ def test_free_is_the_lower_of_budget_and_what_the_device_has_left() -> None:
 
 def test_a_reservation_counts_before_the_load_begins() -> None:
     books = ledger()
-    books.reserve(A, {"gpu0": 60})
+    books.settle(A, {"gpu0": 60})
     assert books.free("gpu0") == 30
 
 
-def test_what_is_not_free_cannot_be_reserved() -> None:
+def test_what_is_not_free_is_lacking() -> None:
     books = ledger()
-    books.reserve(A, {"gpu0": 60})
-    with pytest.raises(ValueError, match="lacks"):
-        books.reserve(B, {"gpu0": 31})
+    books.settle(A, {"gpu0": 60})
+    assert books.shortfall({"gpu0": 30}) == {}
+    assert books.shortfall({"gpu0": 31}) == {"gpu0": 1}
     assert books.own("gpu0") == 60
 
 
-def test_a_model_cannot_hold_memory_twice() -> None:
+def test_a_model_holds_memory_once() -> None:
     books = ledger()
-    books.reserve(A, {"gpu0": 10})
-    with pytest.raises(ValueError, match="already"):
-        books.reserve(A, {"gpu0": 10})
+    books.settle(A, {"gpu0": 10})
+    books.settle(A, {"gpu0": 10})
+    assert books.own("gpu0") == 10
 
 
 def test_a_measured_size_replaces_the_reserved_one_even_when_it_is_larger() -> None:
     books = ledger()
-    books.reserve(A, {"gpu0": 60})
+    books.settle(A, {"gpu0": 60})
     books.settle(A, {"gpu0": 95})
     assert books.free("gpu0") == -5
     assert books.over_budget("gpu0") == 5
@@ -56,7 +55,7 @@ def test_a_measured_size_replaces_the_reserved_one_even_when_it_is_larger() -> N
 
 def test_releasing_gives_everything_back() -> None:
     books = ledger()
-    books.reserve(A, {"gpu0": 60})
+    books.settle(A, {"gpu0": 60})
     books.release(A)
     books.release(A)
     assert books.free("gpu0") == books.ceiling("gpu0") == 90
@@ -82,7 +81,7 @@ def test_what_the_books_hold_is_not_changed_by_whoever_handed_it_in() -> None:
 
 shares = st.dictionaries(st.sampled_from(DEVICES), st.integers(0, 80))
 models = st.sampled_from([ModelRef("x", name) for name in "abcd"])
-entries = st.tuples(st.sampled_from(["reserve", "settle", "release"]), models, shares)
+entries = st.tuples(st.sampled_from(["settle", "release"]), models, shares)
 
 
 @given(st.lists(entries, max_size=30))
@@ -95,11 +94,8 @@ def test_what_is_ours_is_always_the_sum_of_what_each_model_holds(
         if what == "release":
             books.release(model)
             held.pop(model, None)
-        elif what == "settle":
+        else:
             books.settle(model, share)
-            held[model] = share
-        elif model not in held and not books.shortfall(share):
-            books.reserve(model, share)
             held[model] = share
     for device in DEVICES:
         of_each = {m: share[device] for m, share in held.items() if share.get(device)}
@@ -114,7 +110,7 @@ def test_reservations_never_pass_budget_nor_device(sizes: list[int], foreign: in
     for number, size in enumerate(sizes):
         share = {"gpu0": size}
         if not books.shortfall(share):
-            books.reserve(ModelRef("x", str(number)), share)
+            books.settle(ModelRef("x", str(number)), share)
     assert books.own("gpu0") <= 90
     assert books.own("gpu0") == 0 or books.own("gpu0") + foreign + 10 <= 100
 

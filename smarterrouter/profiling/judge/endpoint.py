@@ -9,12 +9,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from smarterrouter.domain.retrying import retry_after_s
 from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
@@ -93,18 +93,6 @@ class _Endpoint:
         except httpx.HTTPError as error:
             said = str(error).rstrip(".") or type(error).__name__
             raise Unavailable(f"{self._who} cannot be reached: {said}.") from error
-
-
-def retry_after_s(value: str | None, now: float) -> float | None:
-    """Seconds from a Retry-After header: seconds, or a date, seen from ``now`` (Unix time)."""
-    if value is None:
-        return None
-    try:
-        digits = value.strip()[:1].isdecimal()
-        seconds = float(value) if digits else parsedate_to_datetime(value).timestamp() - now
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, seconds)
 
 
 def _address(url: str) -> str:
