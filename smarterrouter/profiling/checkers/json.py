@@ -1,7 +1,7 @@
 """Does an answer hold the JSON that was asked for?
 
-Decides which JSON of the answer counts (a code fence's before that of the prose, the longest of the
-prose), whether it fits the schema, and whether it contains what is expected. JSON with comments,
+Decides which JSON of the answer counts (a code fence's before that of the prose; of the prose the
+last that has its lines to itself, else the longest), whether it fits the schema, and whether it contains what is expected. JSON with comments,
 single quotes or trailing commas is none.
 """
 
@@ -56,8 +56,20 @@ def values(answer: str) -> Iterator[object]:
         whole = _decoded(text)
         if whole:
             yield whole[0]
-    within = [pair for code in fenced for pair in _inside(code)] or list(_inside(answer))
-    yield from (value for _, value in sorted(within, key=lambda pair: -pair[0]))
+    within = [found for code in fenced for found in _inside(code)]
+    if not within:
+        within = list(_inside(answer))
+        yield from (value for start, end, value in reversed(within) if _alone(answer, start, end))
+    yield from (value for *_, value in sorted(within, key=lambda found: found[0] - found[1]))
+
+
+_BEFORE = re.compile(r"(?:\A|\n)[ \t]{0,9}[*_`]{0,3}\Z")
+_BEHIND = re.compile(r"[*_`]{0,3}[.]?[ \t]{0,9}(?:\n|\Z)")
+
+
+def _alone(text: str, start: int, end: int) -> bool:
+    """Whether nothing but marks stands beside it on its lines."""
+    return bool(_BEFORE.search(text, max(0, start - 20), start) and _BEHIND.match(text, end))
 
 
 def _bare(answer: str) -> Iterator[object]:
@@ -84,8 +96,8 @@ def _decoded(text: str) -> list[object]:
         return []
 
 
-def _inside(text: str) -> Iterator[tuple[int, object]]:
-    """Objects and lists that stand in the text, each with its length in characters."""
+def _inside(text: str) -> Iterator[tuple[int, int, object]]:
+    """Objects and lists that stand in the text, each with where it begins and ends."""
     at, spent, count = 0, 0, 0
     while spent < MOST_READ and count < MOST_VALUES:
         starts = [place for place in (text.find("{", at), text.find("[", at)) if place >= 0]
@@ -103,7 +115,7 @@ def _inside(text: str) -> Iterator[tuple[int, object]]:
         else:
             spent += at - start
             count += 1
-            yield at - start, value
+            yield start, at, value
 
 
 def _refuse(address: str) -> object:

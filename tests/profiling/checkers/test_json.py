@@ -132,3 +132,21 @@ def test_a_schema_that_cannot_be_used_leaves_the_answer_unmeasured(
 def test_the_reason_says_what_is_missing() -> None:
     assert check(PERSON, '{"name": "Eve", "age": 36}').why == 'name is "Eve", not "Ada"'
     assert check(LIST, '["red"]').why == "it has 1 entries, not 2"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        'My guess was {"a": 2, "b": 3, "c": 9}, but a is 0:\n\n{"a": 0, "b": 3}',
+        'Left are\n\n- `{"a": 5, "b": 3}`\n- `{"a": 0, "b": 3}`\n\nso it prints:\n\n`{"a": 0}`',
+        'Not {"a": 4, "b": 3}.\n**{"a": 0}**',
+    ],
+)
+def test_in_prose_the_last_that_stands_alone_counts(answer: str) -> None:
+    assert check(Json(expect={"a": 0}), answer).score == 1.0
+    wrong = answer.replace('"a": 0', '"a": 7').replace('"a": 5', '"a": 0')
+    assert check(Json(expect={"a": 0}), wrong).score == 0.0
+
+
+def test_what_stands_within_a_sentence_counts_where_nothing_stands_alone() -> None:
+    assert check(Json(expect={"a": 0}), 'It is {"a": 0, "b": 1}, not {"a": 1}.').score == 1.0
