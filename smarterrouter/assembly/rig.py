@@ -79,11 +79,14 @@ class EngineRig:
     def slots(self, model: Model) -> int:
         return self._engine.planner.refresh(model.ref).conduct.slots or USUAL_SLOTS
 
+    def context(self, model: Model) -> int | None:
+        return self._engine.planner.seat(model.ref).context or model.usable_context
+
     def loads(self, model: Model) -> bool:
         return Capability.LOAD in self._engine.backends[model.ref.backend].capabilities
 
     def larger_context(self, model: Model) -> int | None:
-        backend, usual = self._engine.backends[model.ref.backend], model.usable_context
+        backend, usual = self._engine.backends[model.ref.backend], self.context(model)
         if usual is None:
             return None
         larger = backend.context_for(model.ref.name, LARGER * usual)
@@ -177,7 +180,7 @@ class EngineRig:
     async def weigh(self, model: Model) -> Weighed | None:
         async with self._giving_way():
             await self._engine.scheduler.load(model.ref)
-            context = self._engine.planner.seat(model.ref).context or model.usable_context
+            context = self.context(model)
             held = await self._settled(model)
         if held:
             return Weighed(devices=held, source="measured", context=context, samples=SAMPLES)

@@ -150,11 +150,13 @@ async def timed(rig: Rig, model: Model, depth: Depth, pace: Pace) -> speed.Speed
     async def read(words: int, tokens: int) -> Reply:
         said = speed.prompt(words, next(_number))
         limit = limit_s(pace, tokens, speed.ANSWER_TOKENS)
-        return await ask(rig, question(model.id, said, speed.ANSWER_TOKENS), model, limit)
+        asked = question(model.id, said, speed.ANSWER_TOKENS)
+        counted = structs.replace(asked, prompt_tokens=tokens)  # no longer context is wanted
+        return await ask(rig, counted, model, limit)
 
     none, few = await read(1, 128), await read(FEW_WORDS + 1, 128)
     rows: list[list[Reply]] = []
-    for length in speed.lengths(model.usable_context):
+    for length in speed.lengths(rig.context(model)):
         words = speed.words_for(length, few, FEW_WORDS, none)
         rows.append([])
         for _ in range(REPEATS[depth]):

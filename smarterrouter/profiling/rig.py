@@ -54,6 +54,9 @@ class Rig(Protocol):
     def slots(self, model: Model) -> int:
         """How many requests it answers at once."""
 
+    def context(self, model: Model) -> int | None:
+        """Tokens of context that it has as it is loaded, else that it may have."""
+
     def loads(self, model: Model) -> bool:
         """Whether we can load and unload it."""
 

@@ -109,6 +109,9 @@ class FakeRig:
     def pace(self, model: Model) -> Pace:
         return Pace(load_s=1.0, prefill_tps=1000.0, decode_tps=100.0)
 
+    def context(self, model: Model) -> int | None:
+        return model.usable_context
+
     def slots(self, model: Model) -> int:
         return self.at_once
 
