@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from smarterrouter.domain.ports import Clock
 from smarterrouter.domain.profiles import Depth
 from smarterrouter.errors import (
     BackendError,
+    BackendTimeout,
     BadRequest,
     Conflict,
     Overloaded,
@@ -36,8 +38,12 @@ LOADS = {Depth.QUICK: 1, Depth.FULL: 2}
 """Loads of each kind: from the disk, and from the page cache."""
 REPEATS = {Depth.QUICK: 1, Depth.FULL: 3}
 PARALLEL = (2, 4)
+READ_S = {Depth.QUICK: 12.0, Depth.FULL: 120.0}
+"""How long reading the longest prompt may take; a slower model gets shorter ones."""
 FEW_WORDS = 24
 PATIENCE, LEAST_LIMIT_S = 3.0, 15.0
+FIRST_LIMIT_S = 180.0
+"""For the first question, when a model's speed is but a guess."""
 EMBEDDED = ("A short sentence.", "Another one, a little longer than the first.", "Third.")
 
 log = logging.getLogger(__name__)
@@ -145,26 +151,66 @@ async def _loaded(rig: Rig, model: Model, *, drop: bool) -> tuple[bool, float]:
 
 
 async def timed(rig: Rig, model: Model, depth: Depth, pace: Pace) -> speed.Speed:
-    """Prompts of three lengths, each several times."""
+    """Prompts of three lengths, each several times.
 
-    async def read(words: int, tokens: int) -> Reply:
-        said = speed.prompt(words, next(_number))
-        limit = limit_s(pace, tokens, speed.ANSWER_TOKENS)
-        asked = question(model.id, said, speed.ANSWER_TOKENS)
-        counted = structs.replace(asked, prompt_tokens=tokens)  # no longer context is wanted
-        return await ask(rig, counted, model, limit)
-
-    none, few = await read(1, 128), await read(FEW_WORDS + 1, 128)
-    rows: list[list[Reply]] = []
-    for length in speed.lengths(rig.context(model)):
+    How long they are follows from how fast the shortest is read. A length that the model is too
+    slow for all the same is left out, and the others stand.
+    """
+    watch = _Watch(rig, model, pace)
+    none, few = await watch.read(1, 128), await watch.read(FEW_WORDS + 1, 128)
+    context, rows = rig.context(model), list[list[Reply]]()
+    lengths, why = [speed.lengths(context)[0]], None
+    for length in lengths:
         words = speed.words_for(length, few, FEW_WORDS, none)
         rows.append([])
-        for _ in range(REPEATS[depth]):
-            try:
-                rows[-1].append(await read(words, length))
-            except BadRequest:  # it did not fit after all
-                break
-    return speed.speed(rows)
+        try:
+            async for reply in watch.several(words, length, REPEATS[depth]):
+                rows[-1].append(reply)
+        except BackendTimeout as error:
+            why = f"prompts of {length} tokens take too long: {error.message}"
+            break
+        if len(rows) == 1:
+            most = int(READ_S[depth] * paced(pace, rows[0]).prefill_tps) + speed.ROOM_TOKENS
+            fitting = speed.lengths(min(context or most, most))
+            lengths += [longer for longer in fitting if longer > length]
+    return structs.replace(speed.speed(rows), why=why)
+
+
+class _Watch:
+    """Asks one thing after the other; what it has seen sets the limit of the next.
+
+    Nothing is known at the first question, so that may take long.
+    """
+
+    def __init__(self, rig: Rig, model: Model, pace: Pace) -> None:
+        self._rig = rig
+        self._model = model
+        self._pace = pace
+        self._heard: list[Reply] = []
+
+    async def read(self, words: int, tokens: int) -> Reply:
+        said = speed.prompt(words, next(_number))
+        asked = question(self._model.id, said, speed.ANSWER_TOKENS)
+        counted = structs.replace(asked, prompt_tokens=tokens)  # no longer context is wanted
+        limit = limit_s(paced(self._pace, self._heard), tokens, speed.ANSWER_TOKENS)
+        limit = limit if self._heard else FIRST_LIMIT_S
+        self._heard.append(await ask(self._rig, counted, self._model, limit))
+        return self._heard[-1]
+
+    async def several(self, words: int, tokens: int, times: int) -> AsyncIterator[Reply]:
+        """The same several times; none if it does not fit after all."""
+        with suppress(BadRequest):
+            for _ in range(times):
+                yield await self.read(words, tokens)
+
+
+def paced(guess: Pace, heard: Sequence[Reply]) -> Pace:
+    """The pace, as far as replies have shown it."""
+    return Pace(
+        load_s=guess.load_s,
+        prefill_tps=speed.prefill_tps(heard) or guess.prefill_tps,
+        decode_tps=speed.decode_tps(heard) or guess.decode_tps,
+    )
 
 
 async def at_once(rig: Rig, model: Model, pace: Pace, clock: Clock) -> AtOnce:

@@ -159,7 +159,7 @@ class Quiz:
             return None, Verdict(None, why)
         most = task.max_tokens + thought
         request = question(self._model.id, task.said, most, **thinking(self._switch))
-        limit = limit_s(self._pace, prompt_tokens, most)
+        limit = self._at_once * limit_s(self._pace, prompt_tokens, most)
         try:
             reply = await ask(self._bench.rig, request, self._model, limit)
         except (BackendTimeout, BadRequest) as error:

@@ -39,13 +39,17 @@ class Timed(Struct, frozen=True, kw_only=True):
 
 
 class Speed(Struct, frozen=True, kw_only=True):
-    """All lengths, and all answers together. ``counters``: the backend's own, or the clock's."""
+    """All lengths, and all answers together. ``counters``: the backend's own, or the clock's.
+
+    ``why`` a length is missing.
+    """
 
     lengths: tuple[Timed, ...]
     ttft_s: float | None
     prefill_tps: float | None
     decode_tps: float | None
     counters: str
+    why: str | None = None
 
 
 class Parallel(Struct, frozen=True, kw_only=True):

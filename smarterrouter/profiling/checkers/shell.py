@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import textwrap
+from collections.abc import Mapping
 from itertools import zip_longest
 
 from smarterrouter.errors import Unavailable
@@ -27,9 +28,12 @@ _SPAN = re.compile(r"`([^`\n]+)`")
 
 
 def parses(spec: Shell, answer: str) -> Verdict:
-    """1 if ``sh`` can read the answer's command; it runs nothing. ``None`` where there is no sh."""
+    """1 if ``sh`` can read the answer's command, and it is about the files; it runs nothing.
+
+    ``None`` where there is no sh.
+    """
     command = _command(answer.encode(errors="replace").decode())
-    if isinstance(trouble := _trouble(command), str):
+    if trouble := _trouble(command) or _prose(command, spec.files):
         return Verdict(0.0, trouble, How.PARSED)
     shell = shutil.which("sh")
     if shell is None:
@@ -60,7 +64,7 @@ async def check(
     """
     limits = limits or Limits()
     command = _command(answer.encode(errors="replace").decode())
-    if isinstance(trouble := _trouble(command), str):
+    if trouble := _trouble(command):
         return Verdict(0.0, trouble, How.RUN)
     for given in (Variant(spec.files, spec.stdout), *spec.variants):
         try:
@@ -104,6 +108,26 @@ def _trouble(command: str) -> str | None:
         return "no command has a NUL in it"
     if len(command) > MOST_COMMAND:
         return f"the command is longer than {MOST_COMMAND} characters"
+    return None
+
+
+_TOOLS = frozenset(
+    "awk bash cat column comm cut diff echo expr find gawk grep egrep fgrep head jq join less ls "  # noqa: SIM905
+    "mawk nl paste perl printf python python3 sed seq sh shuf sort tac tail tee test tr uniq wc "
+    "xargs for while until if case set export read cd { (".split()
+)
+_BEFORE = re.compile(r"(?:\s*(?:#[^\n]*\n|\w+=\S*\s))*\s*")
+
+
+def _prose(command: str, files: Mapping[str, str]) -> str | None:
+    """Why it seems to be words and no command: to ``sh`` nearly any words are one."""
+    begins = _BEFORE.match(command)
+    first = command[begins.end() if begins else 0 :].split(maxsplit=1)[:1]
+    word = first[0].rpartition("/")[2] if first else ""
+    if word not in _TOOLS and not word.startswith(("(", "{")) and "=" not in word:
+        return f"it begins with {word[:SHOWN]!r}, which is no usual command"
+    if "*" not in command and not any(name in command for name in files):
+        return "it names none of the files"
     return None
 
 

@@ -147,10 +147,40 @@ def test_what_sh_cannot_read_scores_0(answer: str) -> None:
 
 def test_parsing_runs_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "run"
-    assert parses(FRUIT, f"touch {mark}; $(touch {mark}); : ${{x:=`touch {mark}`}}").score == 1.0
+    command = f"cat fruit.txt; touch {mark}; $(touch {mark}); : ${{x:=$(touch {mark})}}"
+    assert parses(FRUIT, command).score == 1.0
     assert not mark.exists()
 
 
 def test_without_sh_it_is_unmeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert parses(FRUIT, GOOD["bare"]).score is None
+
+
+@pytest.mark.parametrize(
+    ("prose", "why"),
+    [
+        ("Hello from tiny 60m alpha bravo", "'Hello'"),
+        ("The file fruit.txt has three lines", "'The'"),
+        ("sort it and keep one of each", "none of the files"),
+    ],
+)
+def test_words_that_sh_can_read_are_no_command(prose: str, why: str) -> None:
+    verdict = parses(FRUIT, prose)
+    assert verdict.score == 0.0
+    assert why in verdict.why
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "LC_ALL=C sort -u fruit.txt",
+        "# each once\nsort -u fruit.txt",
+        "(sort fruit.txt) | uniq",
+        "for f in *; do sort -u $f; done",
+        "/usr/bin/awk '!a[$0]++' fruit.txt",
+        "files=fruit.txt\nsort -u $files",
+    ],
+)
+def test_commands_of_many_forms_parse(command: str) -> None:
+    assert parses(FRUIT, command).score == 1.0
