@@ -43,6 +43,7 @@ def _parts(answer: str) -> Iterator[str]:
     for source in since_correction(answer):
         yield from declared(source)
         yield from _ticked(plain(source))
+        yield from _begun_with(plain(source).strip())
         yield from implied(source)
 
 
@@ -58,6 +59,19 @@ def _ticked(text: str) -> Iterator[str]:
         yield right[0]
 
 
+_SMALL = re.compile(
+    r"([a-z])(?:[.:]\s|\s?[-\u2013—]\s|,\s(?!(?:and|or|[a-z])\b))"
+    r"(?!(?:is|was|not?|wrong|false|out)\b)"
+)
+_NEXT_SMALL = re.compile(r"\s\W{0,3}[a-z](?:[.):]|\s[-\u2013—])\s")
+
+
+def _begun_with(text: str) -> Iterator[str]:
+    """The small letter that all begins with ("c. the pane is last"), unless it begins a list."""
+    if (small := _SMALL.match(text)) and not _NEXT_SMALL.search(text):
+        yield small[1].upper()
+
+
 _DISMISSED = re.compile(
     r"\(?(?<!\w)[A-Z](?!\w)\)?[^.;\n]{0,40}?\b(?:is|are|was)(?: \w+)?"
     r" (?:wrong|incorrect|false|not)\b[^.;,\n]{0,80}"
@@ -65,7 +79,7 @@ _DISMISSED = re.compile(
 _CALLED = re.compile(
     r"(?i)(?:\b(?:option|choice|letter)s? ?|\()\(?([a-z])(?!\w)(?!')|(?<!\w)([a-z])\)"
 )
-_LONE = re.compile(r"(?<![\w'+#])([A-Z])(?![\w'+#]|\.\w)")
+_LONE = re.compile(r"(?<![\w'+#°])(?<!° )([A-Z])(?![\w'+#]|\.\w)")
 _SURELY_A_LETTER = re.compile(
     r"\s?(?:[).:,;!?\]\n]|$|-|\u2013|—|(?:is|because|since|as|would|seems)\b)"
 )

@@ -9,8 +9,10 @@ something of its kind in it (a number, a letter, one of the answers). Does not d
 3. What is bold in the last paragraph.
 4. A sentence of the last paragraph that begins with "so", "therefore", "in total".
 5. The first line if it is but a few words, then what is bold in the first paragraph: answers that
-   are given first and explained later.
-6. The last sentences, from the end. Where a part is headed "Explanation", those before it.
+   are given first and explained later. Then what a paragraph in between sets in bold at its end, if
+   there is nothing bold in the last one.
+6. A number that all begins with ("27 kg. 45 kg are sold."), if no ", so ..." comes after it.
+7. The last sentences, from the end. Where a part is headed "Explanation", those before it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from smarterrouter.profiling.checkers.number_words import WORD
 from smarterrouter.profiling.checkers.plain import boxed, plain, without_latex
 from smarterrouter.profiling.checkers.reading import prose, sentences, without_offers
 
@@ -49,6 +52,7 @@ _WORKING = re.compile(
 _THEREFORE = re.compile(
     r"\W{0,4}(?:so\b|therefore|thus|hence|in total|altogether|finally|(?:in )?conclusion"
     r"|consequently|overall|which means|this means|that means|as a result|in summary|to sum up"
+    r"|(?:it|this|that) (?:must have been|can only (?:be|have been))\b"
     r"|donc|daher|deshalb|folglich|por (?:lo )?tanto|así que|∴|⇒)",
     re.IGNORECASE,
 )
@@ -63,6 +67,7 @@ _CONFIRMS = re.compile(
 )
 _EXPLAINS = re.compile(
     r"(?m)^[\W_]{0,6}(?:explanation|breakdown|reasoning|verification|verify|check|proof|why|notes?"
+    r"|probe|kontrolle|begründung|erklärung|explication|vérification|for (?:reference|comparison)"
     r"|here'?s (?:how|why|the (?:breakdown|reasoning|explanation|work(?:ing)?))"
     r"|(?:step[- ]by[- ]step )?(?:breakdown|explanation)|because|this is because)\b[^\n]{0,80}$",
     re.IGNORECASE,
@@ -112,7 +117,7 @@ def _named(text: str) -> Iterator[str]:
 
 
 def implied(text: str) -> Iterator[str]:
-    """Where a conclusion stands that is not called so (2 to 6 of the module's list)."""
+    """Where a conclusion stands that is not called so (2 to 7 of the module's list)."""
     for spoken in _spoken(text):
         yield from _ranked(spoken)
 
@@ -159,7 +164,17 @@ def _ranked(spoken: str) -> Iterator[str]:
     if len(blocks) > 1 and not first.startswith("#"):
         yield from _few_words(first.partition("\n")[0])
         yield from _bold(first)
-    yield from reversed(sentences(plain(spoken[-20_000:]))[-LAST_SENTENCES:])
+    yield from _set_in_bold(blocks)
+    yield from _opening(plain(spoken[:20_000]))
+    said = sentences(plain(spoken[-20_000:]))[-LAST_SENTENCES:]
+    said.sort(key=_is_in_brackets, reverse=True)
+    yield from reversed(said)
+
+
+def _is_in_brackets(sentence: str) -> bool:
+    """Whether all of it is a remark in brackets, and none so short that it may be the answer."""
+    few = len(sentence.split(None, FEW_WORDS)) <= FEW_WORDS
+    return sentence.startswith("(") and sentence.endswith(")") and not few
 
 
 def _few_words(line: str) -> Iterator[str]:
@@ -178,11 +193,68 @@ def _bold(block: str) -> Iterator[str]:
         yield from reversed(sentences(plain(said[-1]))[-LAST_SENTENCES:])
 
 
+_CONTINUES = re.compile(
+    r"\W{0,4}(?:but|however|yet|still|unfortunately|although|though|then|next|now|after"
+    r"|second(?:ly)?|third(?:ly)?|finally|step|\d{1,2}[.)])(?!\w)",
+    re.IGNORECASE,
+)
+_BOLD_AT_THE_END = re.compile(
+    r"(?m)^(?!\s{0,20}(?:[-*•\u2013]|\(?\d{1,3}[.)])\s)(?:[^*\n]{0,300}[^*\n ] "
+    r"(?:\*\*([^*\n]{1,200})\*\*(?: [^\W\d]{1,20}){0,3}[.!]?|(?<=\bis )\*\*([^*\n]{1,200})\*\*:)"
+    r"|\*\*([^*\n]{1,200}[.!])\*\*)(?=\s*$|\s[^\w\n]|\s[A-Z][^*\n]{1,80}$)"
+)
+
+
+def _set_in_bold(blocks: list[str]) -> Iterator[str]:
+    """With what a paragraph before the last one ends in bold; a heading or a list's item is none.
+
+    Of no weight if the last one has something bold or an equation, objects to what was said, or
+    goes on.
+    """
+    if re.search(r"\*\*|=", blocks[-1]) or _CONTINUES.match(blocks[-1]):
+        return
+    for block in reversed(blocks[:-1]):
+        found = list(_BOLD_AT_THE_END.finditer(block))
+        if found:
+            yield plain(found[-1][1] or found[-1][2] or found[-1][3]).strip()
+            return
+
+
+_NUMBER = rf"[-$€£]{{0,2}}\d[\d.,/ ]{{0,30}}(?<=\d)%?|(?:{WORD})(?:[ -](?:{WORD})){{0,6}}(?!\w)"
+_OPENS = re.compile(
+    r"\s{0,3}(?:(?:on average|about|approximately|approx\.?|ca\.|exactly|at (?:least|most))\s)?"
+    rf"((?:{_NUMBER})(?:\s?(?!(?:each|apiece)\b)[^\W\d_]{{1,20}}|\s?[€$£°]){{0,3}}?)"
+    r"(?:(?<=[^\W\d_]) (?:of|à|von) \d[\w.,]{0,12} \w{1,12})?\s?"
+    r"(?:\.(?!\d)|:(?![\d=]|[^=\n]{0,200}=)|\([^()\n]{1,200}\)\s?(?:[.!\n]|\Z)"
+    r"|[\n]|\Z)",
+    re.IGNORECASE,
+)
+_GOES_ON_TO = re.compile(
+    r"(?:[,;]\s+(?:so|thus|hence|therefore)"
+    r"|[.!)\n]\s{0,3}(?:that|this|it) (?:makes|gives|leaves))\b[^.;\n]{0,60}\d",
+    re.IGNORECASE,
+)
+_ITEMS = re.compile(r"(?m)^\W{0,3}(\d{1,3})(?:[.)]|[^:.\n]{0,20}:)\s")
+
+
+def _opening(spoken: str) -> Iterator[str]:
+    """The number that all begins with, and its unit, where that is neither a step nor an item."""
+    found = _OPENS.match(spoken)
+    if found and not _begins_a_list(spoken) and not _GOES_ON_TO.search(spoken, found.end(1)):
+        yield found[1].strip()
+
+
+def _begins_a_list(spoken: str) -> bool:
+    """ "1. First" does, "14. Without it ..." only if another line begins with a number as well."""
+    first = _ITEMS.match(spoken)
+    return bool(first and (first[1] == "1" or len(_ITEMS.findall(spoken)) > 1))
+
+
 _SET_ASIDE = re.compile(
     r"(?:,|;|-|\u2013|—|\()?\s{0,3}\b(?:(?:and |but |is |are |was |it's )?not(?! only)\b"
     r"(?: (?:the|a|an))?|isn't|aren't|wasn't|rather than|instead of|unlike"
     r"|as opposed to|contrary to|except)\b"
-    r"(?:(?! but | it's | rather )[^,.;:!?()\n]){1,80}(?:[,)](?! ?\d))?",
+    r"(?:(?! but | it's | rather |\s?(?:->|=>|→|⇒))[^,.;:!?()\n]){1,80}(?:[,)](?! ?\d))?",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
@@ -190,9 +262,10 @@ _ASIDE = re.compile(
     r"|given that|as (?:there|it|this|that|the|each)\b|when|where|if|considering"
     r"|(?:many|some|most|others?|people|you|one)\b[^,.;\n]{0,30}"
     r"\b(?:think|believe|say|guess|assume))\b"
-    r"[^,.;!?\n]{1,200}",
+    r"(?:[^,.;!?()\n]|\([^()\n]{0,99}\)){1,200}",
     re.IGNORECASE,
 )
+_DANGLING = re.compile(r"\b(?:but|and|or|yet)\W{0,9}\Z", re.IGNORECASE)
 
 
 def asserted(sentence: str) -> str:
@@ -201,5 +274,9 @@ def asserted(sentence: str) -> str:
 
 
 def main_clause(sentence: str) -> str:
-    """Without reasons and conditions, too: "45, since there are 3" is "45"."""
-    return _ASIDE.sub(" ", asserted(sentence)).strip(" ,;")
+    """Without reasons and conditions, too: "45, since there are 3" is "45".
+
+    With them where it would end in "but": "3, but as some is lost you need 4" has no end to part.
+    """
+    kept = _ASIDE.sub(" ", asserted(sentence)).strip(" ,;")
+    return asserted(sentence) if _DANGLING.search(kept) else kept

@@ -142,6 +142,9 @@ def declares_another(answer: str, names: Names) -> bool:
 _SET_OFF = r"(?=[\"')\]]{0,2}(?:\Z|[.,;:!]|\s\(|\s-\s(?!\d)|\s(?:because|since|as|for|not)\b))"
 _AFTER = re.compile(r"[,;]\s(?:so|thus|hence|therefore)\b|[=→⇒]|->", re.IGNORECASE)
 _NOT_GLOSSED = re.compile(r"\bnot\b[^()\n.;,]{1,40}\([^()\n]{1,40}\)", re.IGNORECASE)
+_IN_BRACKETS = re.compile(
+    r"\s\((?!(?:or|and|so|thus|hence|therefore|maybe|perhaps|possibly|it)\b)[^()\n]{1,200}\)", re.I
+)
 _WHICH = re.compile(r",\swhich\b[^.;\n]{0,200}", re.IGNORECASE)
 
 
@@ -167,7 +170,8 @@ class Names:
     def meant(self, part: str) -> bool | None:
         """Whether this part means a right answer; ``None`` where it names none, or both sorts."""
         unlike = asserted(_NOT_GLOSSED.sub(" ", part))
-        for said in (part, asserted(part), unlike, main_clause(part)):
+        main = main_clause(part)
+        for said in (part, asserted(part), unlike, main, _IN_BRACKETS.sub(" ", main)):
             meant = self._only(said)
             if meant is not None:
                 return meant if said is not part else self._unless_denied(part, meant)

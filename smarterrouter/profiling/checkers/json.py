@@ -1,8 +1,8 @@
 """Does an answer hold the JSON that was asked for?
 
 Decides which JSON of the answer counts (a code fence's before that of the prose; of the prose the
-last that has its lines to itself, else the longest), whether it fits the schema, and whether it contains what is expected. JSON with comments,
-single quotes or trailing commas is none.
+last that has its lines to itself, else the longest), whether it fits the schema, and whether it
+contains what is expected. JSON with comments, single quotes or trailing commas is none.
 """
 
 from __future__ import annotations

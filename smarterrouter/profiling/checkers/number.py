@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ def check(spec: specs.Number, answer: str) -> Verdict:
     parts = itertools.chain(conclusions(answer), reversed(fenced(answer)))
     for part in itertools.islice(parts, MOST_PARTS):
         if found := concluded(part):
+            if _leaves_open(part, found):
+                return Verdict(0.0, "it leaves open which of two numbers it is")
             if any(_is_near(value, spec) for read in found for value in read.values):
                 return Verdict(1.0, f"it says {spec.answer:g}")
             said = " or ".join(f"{read.values[0]:g}" for read in found[:3])
@@ -64,7 +67,7 @@ _CLUE = re.compile(
     r"[=≈≃→⇒:]|->|\b(?:is|are|was|were|be|equals?|costs?|has|have|had|gets?|needs?|takes?|makes?"
     r"|pays?|gives?|leaves?|yields?|becomes?|totals?|totaling|remains?|rounds?(?: (?:up|down))? to"
     r"|rounded(?: (?:up|down))? to|comes? (?:out )?to|adds? up to|earns?|spends?|saves?"
-    r"|approximately)\b",
+    r"|approximately|prints?|outputs?|returns?|affiche|ergibt)\b",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"\b(?:for|per|after|in|from|among|between|by|of)\b|[.;]", re.IGNORECASE)
@@ -74,26 +77,49 @@ _A_TOTAL_OF = re.compile(
 _WHICH = re.compile(r",? which (?:is|means|are|was)\b[^;.\n]{0,120}", re.IGNORECASE)
 _BRACKETS = re.compile(r"\([^()\n]{0,200}\)")
 _STEPS = re.compile(r"(?i)\b(?:step|part|option|method|case|question|problem|example) #?\d{1,3}\b")
-_ITEM = re.compile(r"^\(?\d{1,2}[.)]\s+(?=\D{0,3}[A-Za-z]{2})")
+_ITEM = re.compile(r"^\(?\d{1,2}[.)]\s+(?=\D{0,3}[A-Za-z]{2}|[^A-Za-z=]{3,60}=)")
 WORDS_BETWEEN = 6
 LONGEST_LINK = 30
 
 
 def concluded(part: str) -> list[Read]:
     """The numbers that may be the conclusion of this part of an answer; empty if there are none."""
-    part = _ITEM.sub("", _STEPS.sub(" ", part))
+    part = _MONEY.sub(_in_one, _ITEM.sub("", _STEPS.sub(" ", part)))
     said = asserted(part)
     if any(True for _ in read(main_clause(part))):
         said = main_clause(part)
-    said = _without_list(_first_alike(_consequence(said)))
+    said = _without_list(_first_alike(_consequence(_without_place(said))))
     aside = _WHICH.sub(" ", said)
     if aside != said and (before := _pointed_at(aside)):
         return [*before, *(_pointed_at(said) or [])]
     return _pointed_at(said) or list(read(said))
 
 
+_PLACE = re.compile(r",\s(?:at|for|with)\s[A-Za-z]\w{0,3}\s?=\s?-?\d[\d.,/]{0,15}\s?\w{0,7}")
+
+
+def _without_place(said: str) -> str:
+    """Without the place of a value, ", at t = 4 h", where it has another number."""
+    kept = _PLACE.sub(" ", said)
+    return kept if any(True for _ in read(kept)) else said
+
+
+def _leaves_open(part: str, found: list[Read]) -> bool:
+    """Whether one of those is told with another that is as good: "it is 3162 or 6123"."""
+    numbers = list(read(part))
+    times = Counter(number.values for number in numbers)
+    told = {number.values for number in found if times[number.values] == 1}
+    return any(
+        part[one.end : other.start].strip() == "or"
+        and told & {one.values, other.values}
+        and not any(_says_the_same(value, one.values[0], False) for value in other.values)
+        for one, other in itertools.pairwise(numbers)
+    )
+
+
 _SO = re.compile(
-    r"[,;]\s+(?:and\s+)?(?:so|thus|hence|therefore)\b,?\s+(?!far\b|that\b(?!'s\b| (?:is|makes)\b))"
+    r"(?:[,;]|(?<=[\d€%]))\s+(?:and\s+)?(?:so|thus|hence|therefore)\b,?\s+"
+    r"(?!far\b|that\b(?!'s\b| (?:is|makes)\b))"
     r"(?![^A-Za-z]{1,20}[^.;]{0,40}\b(?:each|per|apiece|left|over)\b)",
     re.IGNORECASE,
 )
@@ -151,7 +177,7 @@ def _pointed_at(said: str) -> list[Read]:
         bare, numbers = said, list(read(said))
     if not numbers:
         return []
-    first = numbers[0]
+    first = _in_words_first(bare) or numbers[0]
     if len(numbers) == 1 or _stands_first(bare, first):
         chosen: Read | None = first
     else:
@@ -159,12 +185,23 @@ def _pointed_at(said: str) -> list[Read]:
     return [chosen, *_restating(chosen, said)] if chosen else []
 
 
-_THEN_ENDS = re.compile(r"\s{0,3}(?:[.,;(]|\Z|[A-Za-z%°]{1,20}\s{0,3}(?:[.,;!(]|\Z))")
+_THEN_ENDS = re.compile(
+    r"\s{0,3}(?:[.,;(]|\Z"
+    r"|[A-Za-z%°]{1,20}(?: [A-Za-z]{1,20})?\s{0,3}(?<!each)(?<!together)(?<!total)(?:[.,;!(]|\Z))"
+)
 
 
 def _stands_first(said: str, number: Read) -> bool:
     """ "391. (17 · 20 = ...)": nothing before it, and with it something ends."""
     return not said[: number.start].strip(" $€£~*(") and bool(_THEN_ENDS.match(said, number.end))
+
+
+def _in_words_first(said: str) -> Read | None:
+    """The number in words that it begins with, though there are figures: "nine, 90 cents left"."""
+    if _CLUE.search(said):
+        return None
+    words = next((Read((value,), start, end) for value, start, end in spelled(said)), None)
+    return words if words and _stands_first(said, words) else None
 
 
 def _after_last_clue(said: str, numbers: list[Read]) -> Read | None:
@@ -212,7 +249,10 @@ _GROUPED = (
     r"\d{1,3}(?:,\d{3})+(?![\d,])|\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])|\d{1,3}(?:[ '_]\d{3})+(?!\d)"
 )
 _DIGITS = rf"\d{{1,{LONGEST}}}"
-_EUROPEAN = r"\d{1,3}(?:\.\d{3})+,\d{1,9}|\d{1,3}(?:[ ]\d{3})+,\d{1,2}(?!\d)"
+_EUROPEAN = (
+    r"\d{1,3}(?:\.\d{3})+,\d{1,9}|\d{1,3}(?:\.\d{3}){2,9}(?![\d.,])"
+    r"|\d{1,3}(?:[ ]\d{3})+,\d{1,2}(?!\d)"
+)
 _COMMA = r"\d{1,15},(?:\d{1,2}|\d{4,15})(?![\d,]|\.\d)"
 _NUMBER = re.compile(
     rf"""
@@ -232,7 +272,21 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}\.\d{3}")
 _VULGAR = {"½": 1 / 2, "¼": 1 / 4, "¾": 3 / 4, "⅓": 1 / 3, "⅔": 2 / 3, "⅛": 1 / 8}
+
+
+_MONEY = re.compile(
+    r"(?<![\d.,])(\d{1,6}) ?(euros?|EUR|€|dollars?|USD|\$|pounds?|£|francs?|CHF) "
+    r"(?:(?:(?:and|und|et) )?(\d{1,2}) ?(?:cents?|ct|pence|centimes?|Rappen)\b"
+    r"|(\d\d)(?=\s{0,3}(?:[.!;)]?\Z|[.!;)]\s)))",
+    re.IGNORECASE,
+)
+
+
+def _in_one(found: re.Match[str]) -> str:
+    """ "30 euros and 5 cents" is "30.05 euros", as is "30 EUR 05"."""
+    return f"{found[1]}.{found[3] or found[4]:0>2} {found[2]}"
 
 
 def read(text: str) -> Iterator[Read]:
@@ -256,6 +310,8 @@ def _values(found: re.Match[str]) -> Iterator[float]:
     if "-" in (found["sign"] or "") or found["minus"] or found["word"]:
         value = -value
     yield value
+    if _THOUSANDS.fullmatch(found["plain"] or ""):
+        yield value * 1000
     if found["percent"]:
         yield value / 100
     if found["kilo"]:

@@ -81,12 +81,13 @@ _COMMAND = re.compile(r"\\(?:[a-zA-Z]+|[^\w\s]|[ ])")
 _DOLLARS = re.compile(r"(?<![\w$])\${1,2}(?=[^\s$])([^$\n]{1,400})(?<=\S)\${1,2}(?!\d)")
 _BLOCK_DOLLARS = re.compile(r"(?m)^[ \t]{0,9}\$\$|\$\$$")
 _POWER = re.compile(r"\^\{(-?\w{1,9})\}")
+_DEGREES = re.compile(r"\^\s?(?:\\circ\b|\{\s?\\circ\s?\})")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 
 
 def without_latex(text: str) -> str:
     r"""``\boxed{\frac{3}{4}}`` is ``3/4``, ``$45$`` is ``45``; "$45 and $50" stays."""
-    text = _DOLLARS.sub(r"\1", text.replace("{,}", ","))
+    text = _DEGREES.sub("°", _DOLLARS.sub(r"\1", text.replace("{,}", ",")))
     text = _BLOCK_DOLLARS.sub("", text)
     if "\\" in text:
         text = _FRACTION.sub(_as_quotient, text)

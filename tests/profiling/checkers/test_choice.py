@@ -43,6 +43,12 @@ RIGHT = [
     "Let's see: A is a city. C is Italian. Therefore, the answer is (B).",
     "Hmm, A? No. Actually, B.",
     "The answer is A. Wait, that is Lyon. The answer is B.",
+    "b. the others are too small.",
+    "b. a has the wrong country, c too, d is no city",
+    "b - the others are too small",
+    "b, because the others are too small",
+    "At 20 °C it's Paris.",
+    "Lyon isn't large enough -> answer B. (Not A, it is no capital; not C; not D.)",
 ]
 
 
@@ -71,6 +77,15 @@ WRONG = [
     "A) Lyon\nB) Paris\nC) Rome",
     "Answer: C\n\nB would be Paris.",
     "The answer is B. Wait, that is wrong. The answer is A.",
+    "c. the others are too small.",
+    "c. b has the wrong size, a too, d is no city",
+    "c - the others are too small",
+    "c, because the others are too small",
+    "b. is wrong, so it is c",
+    "b - wrong, c - right",
+    "b. Paris\nc. Rome",
+    "b, c and d are wrong",
+    "Rome isn't large enough -> answer A. (Not B, it is no capital; not C; not D.)",
 ]
 
 

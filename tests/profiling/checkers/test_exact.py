@@ -101,6 +101,9 @@ RIGHT = [
     (NO, "Yes seems tempting at first. But 91 = 7 * 13. Therefore, **No**."),
     (FIRST, "The first to arrive was Nils. Per came second, then Ova."),
     (FIRST, "Per was before Ova. Thus Ova isn't it. Therefore it was Nils (and not Per)."),
+    (FIRST, "The second tallest is Nils (Ova > Nils > Per > Tuva)."),
+    (FIRST, "It was Nils (Per and Nils tell the truth, Ova doesn't)."),
+    (FIRST, "I'd say Per looks like it, but he always does. It must have been Nils, who ran."),
 ]
 
 
@@ -155,6 +158,11 @@ WRONG = [
     (YES, "Yes seems tempting at first. But 91 = 7 * 13. Therefore, **No**."),
     (FIRST, "The first to arrive was Per. Nils came second, then Ova."),
     (FIRST, "Per was before Ova.\nNils was last.\n\nSo the first was **Per**."),
+    (FIRST, "The second tallest is Per (Ova > Per > Nils > Tuva)."),
+    (FIRST, "It was Per (Per and Nils tell the truth, Ova doesn't)."),
+    (FIRST, "It was Nils (or Per)."),
+    (FIRST, "Nils had left (so it was Per)."),
+    (FIRST, "I'd say Nils is suspicious, but he always is. It must have been Per, who ran."),
     (Exact([]), "anything"),
 ]
 

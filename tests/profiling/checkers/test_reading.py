@@ -116,6 +116,8 @@ PLAIN = [
     ("$45 and $50", "$45 and $50"),
     (r"\$45", "$45"),
     (r"45\%", "45%"),
+    (r"\boxed{64.1\,^\circ\text{C}}", "64.1 °C"),
+    (r"$20^{\circ}$", "20°"),
     (r"3 \times 10^{8}", "3 × 10^8"),
     (r"O(n \log n)", "O(n log n)"),
     ("[text](https://example.org/a)", "text"),
