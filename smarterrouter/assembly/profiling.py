@@ -91,10 +91,14 @@ class Profiling:
         """What would be profiled, and about how long that would take."""
         return await self._runner.plan()
 
+    def check_judge(self) -> None:
+        """A wrong name is told before the night, not after it. Raises ``ModelNotFound``."""
+        if self._judge_wanted:
+            self._judge_model()
+
     async def run(self) -> None:
         """Profile, have answers judged, and route by it from then on. Raises ``ModelNotFound``."""
-        if self._judge_wanted:
-            self._judge_model()  # a wrong name is told before the night, not after it
+        self.check_judge()
         try:
             await self._runner.run()
             if self._judge_wanted:
@@ -133,7 +137,13 @@ class Profiling:
             if not chats:
                 raise ModelNotFound("There is no model that could judge.")
             return max(chats, key=lambda model: (model.size_bytes or 0, model.id))
-        return self._engine.catalogue.homes(name)[0]
+        try:
+            return self._engine.catalogue.homes(name)[0]
+        except ModelNotFound:
+            known = ", ".join(sorted(model.id for model in chats)[:8]) or "none"
+            raise ModelNotFound(
+                f"There is no model '{name}' that could judge. Models that chat: {known}."
+            ) from None
 
     @asynccontextmanager
     async def _judge(self) -> AsyncIterator[tuple[str, Ask]]:
@@ -165,7 +175,9 @@ async def forecast(engine: Engine, wish: Wish) -> dict[str, object]:
         if isinstance(event, Skipped):
             left_out[event.model] = event.why
 
-    planned = await Profiling(engine, wish, note).plan()
+    profiling = Profiling(engine, wish, note)
+    profiling.check_judge()
+    planned = await profiling.plan()
     return {
         "schema": 1,
         "models": [{"model": model.id, "seconds": seconds} for model, seconds in planned],

@@ -8,6 +8,7 @@ internet, where every question may cost money.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from smarterrouter.domain.chat import ChatRequest
+from smarterrouter.domain.devices import HOST
 from smarterrouter.domain.models import Capability, Model
 from smarterrouter.errors import BackendTimeout, ModelNotFound
 from smarterrouter.profiling.asking import CALLER, Reply, gathered
@@ -73,11 +75,17 @@ class EngineRig:
         return f"{model.ref}|{model.digest or model.fingerprint or model.size_bytes}"
 
     def pace(self, model: Model) -> Pace:
-        load_s, prefill_tps, decode_tps = guessed_pace(model)
+        load_s, prefill_tps, decode_tps = guessed_pace(model, self._cores(model))
         return Pace(load_s=load_s, prefill_tps=prefill_tps, decode_tps=decode_tps)
 
     def slots(self, model: Model) -> int:
         return self._engine.planner.refresh(model.ref).conduct.slots or USUAL_SLOTS
+
+    def _cores(self, model: Model) -> int:
+        """The processor's cores where the model can only lie in RAM; 0 where there is a card."""
+        reach = set(self._engine.planner.reach(model.ref))
+        vendors = {d.vendor for d in self._engine.machines.devices if d.id in reach}
+        return (os.cpu_count() or 1) if vendors == {HOST} else 0
 
     def context(self, model: Model) -> int | None:
         return self._engine.planner.seat(model.ref).context or model.usable_context

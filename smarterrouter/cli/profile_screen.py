@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from smarterrouter.profiling import progress as told
 from smarterrouter.profiling.events import Event
@@ -18,10 +19,11 @@ class Screen:
         self.progress = told.Progress()
         self._console = Console(stderr=True, highlight=False)
         self._bars = Progress(
-            TextColumn("{task.fields[name]:<28.28}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[left]:>24.24}"),
+            TextColumn("{task.fields[name]}", table_column=_column(ratio=1)),
+            BarColumn(bar_width=18),
+            TextColumn("{task.fields[left]}", table_column=_column(justify="right")),
             console=self._console,
+            expand=True,
             transient=True,
             disable=not self._console.is_terminal,
         )
@@ -49,21 +51,26 @@ class Screen:
         self._printed = status["told"]
         if self._model is None or self._all is None:
             return
-        asked, left = status["asked"], status["left"]
+        total = max(1, status["asked"] + status["left"])
         self._bars.update(
             self._model,
-            name=f"{status['model'] or ''}: {status['step']}" if status["model"] else "",
-            total=max(1, asked + left),
-            completed=asked,
+            name="waiting: the models are in use" if status["paused"] else status["step"],
+            total=total,
+            completed=status["asked"],
             left=_left(status["model_left_s"]),
         )
         finished = len(status["done"]) + len(status["failed"])
+        share = status["asked"] / total if status["model"] else 0.0
         self._bars.update(
             self._all,
             total=max(1, status["of"]),
-            completed=finished,
+            completed=finished + share,
             left=_left(status["all_left_s"]),
         )
+
+
+def _column(**how: Any) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis", **how)
 
 
 def _left(seconds: float | None) -> str:

@@ -184,6 +184,8 @@ def _read_prompts(wish: Report) -> Report:
     """The wish with the words of the file that it names."""
     if wish["prompts"] is None:
         return wish
+    from smarterrouter.profiling.task import read as read_tasks
+
     path = Path(wish["prompts"])
     try:
         text = path.read_text(encoding="utf-8")
@@ -191,11 +193,12 @@ def _read_prompts(wish: Report) -> Report:
         raise BadRequest(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise BadRequest(f"{path} is not UTF-8 text.") from None
+    read_tasks(text.encode(), str(path))
     return {**wish, "prompts": text}
 
 
 def _stopped() -> SystemExit:
     import typer
 
-    typer.echo("Stopped. `smarterrouter profile` goes on where it was.", err=True)
+    typer.echo("Stopped. The same command goes on where it was.", err=True)
     return SystemExit(INTERRUPTED)

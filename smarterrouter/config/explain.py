@@ -30,6 +30,8 @@ def explain(error: ValidationError, sources: Sequence[Source]) -> str:
     if kind == UNKNOWN:
         return f"{name}: {_unknown(path, problem['input'])}. There are: {', '.join(beside)}."
     said = problem["msg"].removeprefix("Value error, ")
+    if kind == "bool_parsing":
+        said = "it is neither true nor false"
     if field is None:
         return f"{name}: {said}."
     return f"{name}{_shown(path, source)}: {said}. It may be {field.description}."

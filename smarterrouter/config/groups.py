@@ -93,7 +93,9 @@ class WaitSettings(Group):
     comment_s: float = Field(
         5.0, gt=0, description="seconds between two comments that keep the line open"
     )
-    as_reasoning: bool = Field(False, description="true shows the wait as reasoning text")
+    as_reasoning: bool = Field(
+        False, description="true to show the wait as reasoning text, or false"
+    )
 
 
 class ProfileSettings(Group):
@@ -101,13 +103,14 @@ class ProfileSettings(Group):
 
     on_start: bool = Field(
         True,
-        description="true profiles new models quickly while nobody asks anything, or false",
+        description="true to profile new models quickly while nobody asks anything, or false",
     )
     idle_s: float = Field(
         60.0, ge=0, description="seconds without a request before the daemon profiles by itself"
     )
     benchmarks: bool = Field(
-        False, description="true lets imported benchmark tables count where little is measured"
+        False,
+        description="true to let imported benchmark tables count in routing, or false",
     )
 
 

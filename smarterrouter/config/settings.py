@@ -71,7 +71,9 @@ class Settings(BaseSettings):
     database: UserPath | None = Field(
         None, description="the file that decisions are kept in; unset is in the user's data folder"
     )
-    store_prompts: bool = Field(False, description="true keeps the words of prompts, too")
+    store_prompts: bool = Field(
+        False, description="true to keep the words of prompts, too, or false"
+    )
     log_level: LogLevel = Field("info", description="debug, info, warning or error")
     log_format: Literal["text", "json"] = Field("text", description="text or json")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from smarterrouter.domain.models import Capability, Model
 from smarterrouter.domain.profiles import Depth
 from smarterrouter.profiling import speed
 from smarterrouter.profiling.asking import CHARACTERS_PER_TOKEN
-from smarterrouter.profiling.measuring import LOADS, PARALLEL, REPEATS
+from smarterrouter.profiling.measuring import LOADS, PARALLEL, READ_S, REPEATS
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.task import Task
 
@@ -21,19 +22,34 @@ ANSWERED = 0.4
 ASKED = 0.6
 """The part of the tasks that are usually asked before a model's scores have settled."""
 
-PROBE_TOKENS = 800
+PROBE_TOKENS = 400
+SETTLING_S = 3.0
+"""Until what a model holds no longer changes."""
+AT_ONCE = 4
+"""Questions at once, where the model answers so many."""
 
 
 def expected_s(model: Model, pace: Pace, tasks: Iterable[Task], depth: Depth) -> float:
     """Seconds for one model, thinking not counted."""
-    seconds = 2 * LOADS[depth] * pace.load_s
+    quick = depth is Depth.QUICK
+    seconds = 2 * LOADS[depth] * pace.load_s + SETTLING_S
     if Capability.CHAT not in model.capabilities:
-        return seconds + 5.0
+        return seconds
     seconds += _speed_s(model, pace, depth) + PROBE_TOKENS / pace.decode_tps
-    if depth is Depth.QUICK:
-        asked = sum(task_s(task, pace) for task in tasks if task.quick)
-        return seconds + min(asked, QUICK_S)
-    return seconds + ASKED * sum(task_s(task, pace) for task in tasks)
+    asked = sum(task_s(task, pace) for task in tasks if task.quick or not quick) / gain(AT_ONCE)
+    if quick:
+        return seconds + min(asked, questions_s(seconds))
+    return seconds + 2 * (pace.load_s + SETTLING_S) + ASKED * asked
+
+
+def questions_s(spent_s: float) -> float:
+    """What is left for the questions of a quick profile."""
+    return max(QUICK_S / 3, QUICK_S - spent_s)
+
+
+def gain(at_once: int) -> float:
+    """How much sooner several are answered at once than one by one, as is usual."""
+    return math.sqrt(at_once)
 
 
 def task_s(task: Task, pace: Pace) -> float:
@@ -44,7 +60,8 @@ def task_s(task: Task, pace: Pace) -> float:
 
 def _speed_s(model: Model, pace: Pace, depth: Depth) -> float:
     answers = 2 + REPEATS[depth] * len(speed.LENGTHS)
-    read = REPEATS[depth] * sum(speed.lengths(model.usable_context)) / pace.prefill_tps
+    each = [length / pace.prefill_tps for length in speed.lengths(model.usable_context)]
+    read = REPEATS[depth] * sum(min(seconds, READ_S[depth]) for seconds in each)
     if depth is Depth.FULL:
         answers += sum(PARALLEL)
     return read + answers * speed.ANSWER_TOKENS / pace.decode_tps

@@ -89,7 +89,7 @@ class Progress:
                 self.planned = dict(models)
             case Skipped(model, why):
                 self.skipped[model] = why
-                return f"{model}: not profiled: {why}"
+                return f"{model}: {why}"
             case ModelBegan(model, number, of):
                 self.model, self.step, self.left_s = model, "", None
                 self.asked = self.answered = self.left = 0
@@ -102,7 +102,6 @@ class Progress:
                 return f"{model}: {text}"
             case Paused():
                 self.paused = True
-                return "waiting until nobody uses the models"
             case Resumed():
                 self.paused = False
             case ModelEnded(model, seconds, failure):

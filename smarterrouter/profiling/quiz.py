@@ -26,7 +26,7 @@ from smarterrouter.profiling.checkers.reading import answer_of
 from smarterrouter.profiling.checkers.specs import Judged, Python, Shell
 from smarterrouter.profiling.checkers.verdict import How, Verdict
 from smarterrouter.profiling.events import Answered
-from smarterrouter.profiling.forecast import ANSWERED, task_s
+from smarterrouter.profiling.forecast import ANSWERED, AT_ONCE, gain, task_s
 from smarterrouter.profiling.measuring import ask, limit_s, together
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.sandbox import Sandbox
@@ -36,7 +36,6 @@ from smarterrouter.profiling.task import Task
 NO_THINK = "#no-think"
 THOUGHT_TOKENS = 2048
 """What a model may think beside its answer."""
-AT_ONCE = 4
 LONGEST_KEPT = 16_000
 LEAST_ROOM = 32
 SETTLED = "settled:"
@@ -57,6 +56,7 @@ class Quiz:
         self._pace = pace
         self._identity = bench.rig.identity(model)
         self._at_once = max(1, min(AT_ONCE, bench.rig.slots(model)))
+        self._until: float | None = None
         self._usual: Sequence[Task] = [
             task for task in bench.options.tasks if task.quick or bench.options.depth is Depth.FULL
         ]
@@ -64,7 +64,7 @@ class Quiz:
     async def ask(self, left_s: float | None = None) -> None:
         """Ask what is still to be asked. After ``left_s`` nothing new is begun."""
         clock = self._bench.clock
-        until = None if left_s is None else clock.now() + left_s
+        self._until = until = None if left_s is None else clock.now() + left_s
         known = await self._known()
         mine = known.setdefault(self.subject, {})
         if settled := await self._had_settled():
@@ -111,7 +111,9 @@ class Quiz:
         self, batch: Sequence[Task], mine: dict[str, float | None], left: Sequence[Task]
     ) -> None:
         answers = await together([self._answer(task) for task in batch])
-        left_s = sum(task_s(task, self._pace) for task in left) / self._at_once
+        left_s = sum(task_s(task, self._pace) for task in left) / gain(self._at_once)
+        if self._until is not None:
+            left_s = max(0.0, min(left_s, self._until - self._bench.clock.now()))
         for number, answer in enumerate(answers):
             mine[answer.task] = answer.score
             waiting = len(left) + len(answers) - number - 1

@@ -7,10 +7,11 @@ group; ``--prompts FILE`` has the owner's own in the same form.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -64,7 +65,7 @@ class Task(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(Struct, forbid_unknown_fields=True):
-    task: list[Task]
+    task: list[Task] = []
     group: str = ""
 
 
@@ -84,6 +85,8 @@ def read(raw: bytes, name: str) -> tuple[Task, ...]:
     """Tasks in TOML; a group that the file names at its top is that of all without their own."""
     try:
         file = msgspec.toml.decode(raw, type=_File)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{name}: {_where(str(error), raw)}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{name} is not a file of tasks: {error}.") from None
     tasks = tuple(msgspec.structs.replace(t, group=t.group or file.group) for t in file.task)
@@ -92,14 +95,36 @@ def read(raw: bytes, name: str) -> tuple[Task, ...]:
     return tasks
 
 
+_AT = re.compile(r" - at `\$\.?(?:task\[(\d+)\]\.?)?([^`]*)`")
+_ENUM = re.compile(r"Invalid enum value ('[^']*')")
+
+
+def _where(error: str, raw: bytes) -> str:
+    """A decoder's complaint in words: which task it is about, and what may stand there."""
+    found = _AT.search(error)
+    said = _ENUM.sub(r"\1 is not known here", _AT.sub("", error)).replace("`", "'")
+    number, field = (found[1], found[2]) if found else (None, "")
+    if field == "level":
+        said += f"; it is one of {', '.join(get_args(Level))}"
+    if number is None:
+        return f"{field}: {said}" if field else said
+    task = msgspec.toml.decode(raw)["task"][int(number)]
+    name = task.get("id") if isinstance(task, dict) else None
+    which = f"task {int(number) + 1}" + (f" ({name})" if name else "")
+    return f"{which}, {field}: {said}" if field else f"{which}: {said}"
+
+
 def _problems(tasks: Sequence[Task]) -> Iterator[str]:
+    if not tasks:
+        yield "it has no task; each begins with [[task]]"
     seen: set[str] = set()
     for task in tasks:
         if task.id in seen:
             yield f"two tasks have the id {task.id}"
         seen.add(task.id)
         if task.group not in GROUPS:
-            yield f"{task.id} has no group; one of {NAMES} is wanted"
+            has = f"has the group '{task.group}'" if task.group else "has no group"
+            yield f"{task.id} {has}; one of {NAMES} is wanted"
         if (task.prompt is None) == (task.messages is None):
             yield f"{task.id} needs either prompt or messages"
         elif task.said[-1:] and task.said[-1].role != "user":

@@ -19,12 +19,10 @@ from smarterrouter.domain.profiles import Depth, Figures
 from smarterrouter.profiling import measuring
 from smarterrouter.profiling.bench import Bench
 from smarterrouter.profiling.events import Noted, StepBegan
-from smarterrouter.profiling.forecast import QUICK_S
+from smarterrouter.profiling.forecast import questions_s
 from smarterrouter.profiling.quiz import Quiz
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.speed import Speed
-
-LEAST_QUESTIONS_S = QUICK_S / 3
 
 _T = TypeVar("_T", bound=Struct)
 
@@ -93,7 +91,7 @@ class Visit:
         left_s = None
         if self._bench.options.depth is Depth.QUICK:
             spent = self._bench.clock.now() - self._began
-            left_s = max(LEAST_QUESTIONS_S, QUICK_S - spent) / len(switches)
+            left_s = questions_s(spent) / len(switches)
         for switch in switches:
             await Quiz(self._bench, self._model, switch, self._pace).ask(left_s)
 

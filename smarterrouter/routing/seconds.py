@@ -18,6 +18,8 @@ DISK_BYTES_PER_S = 1e9
 PREFILL_PER_DECODE = 8.0
 LOAD_BASE_S = 1.0
 BYTES_PER_PARAMETER = 0.6
+CORE_FLOPS, CORE_BYTES_PER_S = 1e10, 2e9
+"""What one core of a processor computes and reads from memory in a second, as a model uses it."""
 
 
 class Seconds(Struct, frozen=True):
@@ -89,12 +91,17 @@ def expected(
     )
 
 
-def guessed_pace(model: Model) -> tuple[float, float, float]:
+def guessed_pace(model: Model, cores: int = 0) -> tuple[float, float, float]:
     """Seconds to load, and tokens read and written a second, by size alone; for a model of unknown
-    size as if it had 7 billion parameters."""
+    size as if it had 7 billion parameters. ``cores`` of a processor, where there is no card."""
     weights = _weight_bytes(model) or UNKNOWN_PARAMETERS * BYTES_PER_PARAMETER
-    decode = MEMORY_BYTES_PER_S / weights
-    return LOAD_BASE_S + weights / DISK_BYTES_PER_S, decode * PREFILL_PER_DECODE, decode
+    load = LOAD_BASE_S + weights / DISK_BYTES_PER_S
+    if not cores:
+        decode = MEMORY_BYTES_PER_S / weights
+        return load, decode * PREFILL_PER_DECODE, decode
+    parameters = model.parameters or weights / BYTES_PER_PARAMETER
+    prefill = cores * CORE_FLOPS / (2.0 * parameters)
+    return load, prefill, min(prefill, min(cores * CORE_BYTES_PER_S, MEMORY_BYTES_PER_S) / weights)
 
 
 def _decode_prior(model: Model) -> float | None:

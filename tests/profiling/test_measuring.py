@@ -1,4 +1,4 @@
-"""Timing a model of which nothing is known before, on a rig that takes as long as its speed says."""
+"""Timing a model of which nothing is known, on a rig that takes as long as its speed says."""
 
 from __future__ import annotations
 

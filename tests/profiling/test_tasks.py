@@ -83,7 +83,17 @@ def test_a_key_changes_with_whatever_would_change_a_score() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("task = 3", "is not a file of tasks"),
+        ("task = 3", "task: Expected 'array', got 'int'"),
+        ("task = [", "is not a file of tasks"),
+        ("", "it has no task"),
+        (
+            "group='math'\n[[task]]\nid='a'\nlevel='middle'\nprompt='?'\ncheck={kind='judged'}",
+            "task 1 (a), level: 'middle' is not known here; it is one of easy, medium, hard",
+        ),
+        (
+            "group='maths'\n[[task]]\nid='a'\nlevel='easy'\nprompt='?'\ncheck={kind='judged'}",
+            "a has the group 'maths'; one of code_write",
+        ),
         ("[[task]]\nid='a'\nlevel='easy'\ncheck={kind='exact',answers=['b']}", "has no group"),
         (
             "group='math'\n[[task]]\nid='a'\nlevel='easy'\ncheck={kind='exact',answers=['b']}",
