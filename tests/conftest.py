@@ -6,10 +6,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.make_gguf import ladder
 
 CACHE = Path(__file__).parent.parent / ".cache"
+
+settings.register_profile("ours", deadline=None)  # a busy machine is no defect
+settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

@@ -418,7 +418,7 @@ def test_cue_names_are_unique_within_their_table() -> None:
 _ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=4000)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(_ANY_TEXT)
 def test_any_text_gets_a_group_a_difficulty_and_a_size(text: str) -> None:
     found = features(_said(text), max_tokens=100)
@@ -429,7 +429,7 @@ def test_any_text_gets_a_group_a_difficulty_and_a_size(text: str) -> None:
     assert 0 < found.answer_tokens <= 100
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(_ANY_TEXT.map(lambda text: text[:90]), min_size=1, max_size=6))
 def test_any_conversation_is_read(texts: list[str]) -> None:
     assert features(_said(*texts, system=texts[0])).group in GROUPS

@@ -96,7 +96,7 @@ PIECES = [
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=40).map("".join) | st.text(max_size=200)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(KINDS), TEXTS)
 @example(KINDS[0], "1e999 and 10^999 and 3/0")
 @example(KINDS[0], "9" * 5000)
@@ -106,14 +106,14 @@ def test_whatever_the_answer_a_checker_says_right_or_wrong(spec: AnyChecker, tex
     assert verdict.why
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(TEXTS)
 @example("`\\ud800\ud800+`")
 def test_whatever_the_expression_it_is_right_or_wrong(text: str) -> None:
     assert check(Pattern(["a\ud800"], ["b"]), f"`{text}`").score in (0.0, 1.0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TEXTS)
 def test_reading_never_stumbles_and_adds_nothing(text: str) -> None:
     answer = answer_of(text)
