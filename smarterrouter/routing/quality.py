@@ -104,7 +104,7 @@ class ProfiledQuality:
                 if not item.judged:
                     totals[model].append(score)
                 groups[model, group].append(score)
-        self._overall = {model: (sum(s) + 0.5) / (len(s) + 1) for model, s in totals.items()}
+        self._totals = {model: (sum(s), len(s)) for model, s in totals.items()}
         self._groups = {key: (sum(s), len(s)) for key, s in groups.items()}
         self._published = published or {}
 
@@ -114,12 +114,13 @@ class ProfiledQuality:
 
     def known(self, model: str, group: str) -> Knowledge | None:
         """What the evidence says of a model id in a group; ``None`` if it was not profiled."""
-        overall = self._overall.get(model)
-        if overall is None:
+        if model not in self._totals:
             return None
+        right, asked = self._totals[model]
+        overall = (right + 0.5) / (asked + 1)
         good, count = self._groups.get((model, group), (0.0, 0))
         likely, weight = good + SHRINKAGE_PROMPTS * overall, count + SHRINKAGE_PROMPTS
-        why = f"profiled: {overall:.0%} overall, {count} prompts of {group}"
+        why = f"profiled: {good:.3g} of {count} {group} prompts, {right:.3g} of {asked} in all"
         by_group = self._published.get(model, {})
         if said := by_group.get(group):
             usual = fmean(_logit(one.probability) for one in by_group.values())
