@@ -16,7 +16,7 @@ from smarterrouter.assembly.engine import Engine
 from smarterrouter.assembly.profiling import Profiling, Wish
 from smarterrouter.domain.ids import new_id
 from smarterrouter.errors import Conflict, ModelNotFound, SmarterRouterError
-from smarterrouter.profiling.events import Event
+from smarterrouter.profiling.events import Event, ModelEnded
 from smarterrouter.profiling.progress import Progress, Status, span
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class _Run:
 
     def tell(self, event: Event) -> None:
         if line := self.progress.add(event):
-            log.info("profiling: %s", line)
+            failed = isinstance(event, ModelEnded) and event.failure
+            log.log(logging.WARNING if failed else logging.INFO, "profiling: %s", line)
 
     @property
     def status(self) -> Status:

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smarterrouter.cli.render import DASH, LONGEST_NAME, table_of, within
+from smarterrouter.cli.render import DASH, table_of
 
 Row = dict[str, Any]
 
@@ -27,7 +27,7 @@ def show_benchmarks(report: Row) -> None:
 def _parts(report: Row) -> Iterable[RenderableType]:
     yield _tables(report["tables"])
     if report["models"]:
-        yield _matches(report["models"])
+        yield _matches(report["models"], several=len(report["tables"]) > 1)
     if report["used"]:
         yield Text("Routing counts them where little has been measured here.")
     else:
@@ -38,27 +38,28 @@ def _tables(tables: list[Row]) -> Table:
     shown = table_of("table", ("rows", "right"), "imported", ("from", "fold"))
     for one in tables:
         when = datetime.fromtimestamp(one["at"]).strftime("%Y-%m-%d")
-        shown.add_row(one["name"], str(one["rows"]), when, Text(one["place"]))
+        few = "" if one["compares"] else " (too few rows to compare with: it counts for nothing)"
+        shown.add_row(one["name"], str(one["rows"]), when, Text(one["place"] + few))
     return shown
 
 
-def _matches(models: list[Row]) -> Table:
-    shown = table_of("model", ("row", "fold"), ("sure", "right"))
+def _matches(models: list[Row], *, several: bool) -> Table:
+    """Each model with the rows that speak of it; where none does, the best reason why."""
+    shown = table_of(("model", "fold"), ("row", "fold"), ("sure", "right"))
     for model in models:
-        name = within(model["model"], LONGEST_NAME)
-        for number, one in enumerate(model["matches"]):
-            shown.add_row("" if number else name, _row(one), _sure(one))
+        found = [one for one in model["matches"] if one["row"]]
+        for number, one in enumerate(found):
+            name = "" if number else model["model"]
+            told = [one["table"]] * several
+            told += [one["why"]] * (not one["corrected"] and one["score"] < 1)
+            row = one["row"] + (f" ({', '.join(told)})" if told else "")
+            shown.add_row(name, Text(row), "by hand" if one["corrected"] else f"{one['score']:.0%}")
+        if not found:
+            shown.add_row(model["model"], Text(_why_none(model["matches"]), style="dim"), DASH)
     return shown
 
 
-def _row(one: Row) -> Text:
-    if one["row"] is None:
-        near = f" Nearest: {', '.join(one['nearest'])}." if one["nearest"] else ""
-        return Text(f"{one['table']}: none, {one['why']}.{near}", style="dim")
-    return Text(f"{one['row']} ({one['why']})")
-
-
-def _sure(one: Row) -> str:
-    if one["row"] is None:
-        return DASH
-    return "by hand" if one["corrected"] else f"{one['score']:.0%}"
+def _why_none(matches: list[Row]) -> str:
+    """Of all tables, what the one says that came nearest."""
+    nearest = max(matches, key=lambda one: (one["corrected"], bool(one["nearest"])))
+    return f"none: {nearest['why']}"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smarterrouter.errors import BadRequest, SmarterRouterError, Unavailable
+from smarterrouter.cli.say import say
+from smarterrouter.errors import BadRequest, ModelNotFound, SmarterRouterError, Unavailable
 
 if TYPE_CHECKING:
     from smarterrouter.config import Settings
@@ -22,6 +23,8 @@ Config = Annotated[Path | None, typer.Option(help="Settings file (TOML).")]
 Url = Annotated[
     str | None, typer.Option(envvar="ROUTER_URL", help="The daemon to ask.", show_default=False)
 ]
+
+OFF = "It counts once ROUTER_PROFILE_BENCHMARKS=true is set; `benchmarks` shows what it says."
 
 benchmarks = typer.Typer(invoke_without_command=True)
 
@@ -57,16 +60,19 @@ def import_table(
     import time
 
     from smarterrouter.cli import keeping
-    from smarterrouter.profiling.benchmarks.shelf import Shelf, opened, table
+    from smarterrouter.profiling.benchmarks.shelf import opened, table
     from smarterrouter.profiling.benchmarks.source import read, without_secrets
 
     settings = _settings(config)
     raw = asyncio.run(read(place))
     shown = without_secrets(place) if "://" in place else str(Path(place).expanduser().absolute())
     kept = table(raw, shown, time.time())
+    before = [one for one in keeping.notes(settings).tables() if one.name == kept.name]
     keeping.write(settings, lambda notes: notes.keep(kept))
-    rows = len(Shelf(opened([kept])).tables[0].rows)
-    _say(f"{rows} rows kept as {kept.name}.", keeping.tell_daemon(settings), _off(settings))
+    rows = len(opened([kept])[0].rows)
+    instead = f" in place of {before[0].place}" if before else ""
+    counts, untold = keeping.tell_daemon(settings)
+    say(f"{rows} rows kept as {kept.name}{instead}.", untold, None if counts else OFF)
 
 
 @benchmarks.command()
@@ -89,6 +95,7 @@ def match(
 
     settings = _settings(config)
     kept = shelf(keeping.notes(settings))
+    _check(model, settings)
     chosen = kept.tables_with(row) if row else [(one.name, "") for one in kept.tables]
     if not chosen:
         raise no_such_row(kept, row) if row else _nothing_imported()
@@ -101,9 +108,10 @@ def match(
                 await notes.keep(RowChoice(model=model, table=table, row=name))
 
     keeping.write(settings, choose)
+    _, untold = keeping.tell_daemon(settings)
     said = "goes by its name again" if auto else f"is {row}" if row else "has no row"
     where = ", ".join(table for table, _ in chosen)
-    _say(f"{model} {said} in {where}.", keeping.tell_daemon(settings))
+    say(f"{model} {said} in {where}.", untold)
 
 
 @benchmarks.command()
@@ -120,7 +128,8 @@ def drop(
         there = f"There are {', '.join(names)}." if names else "None has been imported."
         raise SmarterRouterError(f"There is no table {table}. {there}")
     keeping.write(settings, lambda notes: notes.drop_table(table))
-    _say(f"{table} is forgotten.", keeping.tell_daemon(settings))
+    _, untold = keeping.tell_daemon(settings)
+    say(f"{table} is forgotten.", untold)
 
 
 def _report(settings: Settings, url: str | None) -> dict[str, Any]:
@@ -138,7 +147,7 @@ def _report(settings: Settings, url: str | None) -> dict[str, Any]:
     try:
         models = listed_engine(settings).catalogue.models if kept.tables else ()
     except Unavailable as error:
-        typer.echo(f"smarterrouter: {error.message}", err=True)
+        say(f"smarterrouter: {error.message}")
         models = ()
     return kept.report(models, used=settings.profile.benchmarks)
 
@@ -149,15 +158,13 @@ def _settings(config: Path | None) -> Settings:
     return load(None, config)
 
 
-def _off(settings: Settings) -> str | None:
-    if settings.profile.benchmarks:
-        return None
-    return "It counts once ROUTER_PROFILE_BENCHMARKS=true is set; `benchmarks` shows what it says."
+def _check(model: str, settings: Settings) -> None:
+    """Raises ``ModelNotFound`` for a model that is not there, as far as is known."""
+    names = sorted(one["model"] for one in _report(settings, None)["models"])
+    if names and model not in names:
+        known = ", ".join(names[:8])
+        raise ModelNotFound(f"There is no model '{model}'. Known models: {known}.")
 
 
 def _nothing_imported() -> SmarterRouterError:
     return SmarterRouterError("No table has been imported: `smarterrouter benchmarks import FILE`.")
-
-
-def _say(*sentences: str | None) -> None:
-    typer.echo(" ".join(filter(None, sentences)), err=True)

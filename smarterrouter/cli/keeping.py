@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from smarterrouter.cli import client
@@ -21,11 +22,13 @@ _T = TypeVar("_T")
 
 def notes(settings: Settings) -> Profiles:
     """What is kept, to be read. Raises ``Unavailable`` where the file is none of ours."""
-    from smarterrouter.store.database import default_path
+    from smarterrouter.store.database import bring_up_to_date, default_path
     from smarterrouter.store.profiles import Profiles
     from smarterrouter.store.writer import Writer
 
     path = settings.database or default_path()
+    with suppress(SmarterRouterError):  # whoever reads it says what is wrong with it
+        bring_up_to_date(path)
     return Profiles(path, Writer(path))
 
 
@@ -49,10 +52,16 @@ def write(settings: Settings, work: Callable[[Profiles], Awaitable[_T]]) -> _T:
         writer.close()
 
 
-def tell_daemon(settings: Settings) -> str | None:
-    """Have a daemon that runs read the database anew; a sentence where it could not be told."""
+def tell_daemon(settings: Settings) -> tuple[bool, str | None]:
+    """Have a daemon that runs read the database anew.
+
+    Whether benchmark tables count (there, or by the settings where none runs), and a sentence where
+    it could not be told.
+    """
     try:
-        client.ask_daemon("/admin/learn", settings, None, {})
+        answer = client.ask_daemon("/admin/learn", settings, None, {})
     except SmarterRouterError:
-        return "The daemon that runs here could not be told: it knows of this after a restart."
-    return None
+        told = "The daemon that runs here could not be told: it knows of this after a restart."
+        return settings.profile.benchmarks, told
+    counts = settings.profile.benchmarks if answer is None else answer.get("benchmarks")
+    return bool(counts), None

@@ -16,6 +16,7 @@ from smarterrouter.cli.doctor import doctor
 from smarterrouter.cli.models import models
 from smarterrouter.cli.profile import profile
 from smarterrouter.cli.route import route
+from smarterrouter.cli.say import say
 from smarterrouter.cli.serve import serve
 from smarterrouter.cli.vram import vram
 from smarterrouter.errors import ConfigError, SmarterRouterError, Unavailable
@@ -30,7 +31,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except SmarterRouterError as error:
-            typer.echo(f"smarterrouter: {error.message}", err=True)
+            say(f"smarterrouter: {error.message}")
             raise typer.Exit(exit_code(error)) from error
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smarterrouter.errors import SmarterRouterError
+from smarterrouter.cli.say import say
+from smarterrouter.errors import BadRequest, SmarterRouterError
 
 if TYPE_CHECKING:
     from smarterrouter.config import Settings
@@ -71,6 +72,8 @@ def run(
         "judge": judge,
         "prompts": str(prompts.absolute()) if prompts else None,
     }
+    if models_dir is not None and _was_typed(ctx, "url"):
+        raise BadRequest("Give --models-dir, which needs no daemon, or --url.")
     settings = _settings(models_dir, config)
     place = profiling.place(settings, None if models_dir else url, here=models_dir is not None)
     if dry_run:
@@ -123,7 +126,7 @@ def export_file(
         file.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise SmarterRouterError(f"{file} cannot be written: {error.strerror}.") from None
-    typer.echo(f"{told} written to {file}.", err=True)
+    say(f"{told} written to {file}.")
 
 
 @profile.command(name="import")
@@ -134,7 +137,13 @@ def import_file(
     """Take over what somebody with the same hardware has found out."""
     from smarterrouter.cli import profiling
 
-    typer.echo(profiling.imported(_settings(None, config), file), err=True)
+    say(profiling.imported(_settings(None, config), file))
+
+
+def _was_typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, and not only in the environment."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _settings(models_dir: str | None, config: Path | None) -> Settings:

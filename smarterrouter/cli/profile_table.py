@@ -17,6 +17,7 @@ from smarterrouter.cli.render import DASH, LONGEST_NAME, table_of, within
 from smarterrouter.profiling.progress import span
 
 BAR = 12
+LEGEND = "\N{FULL BLOCK} at least, \N{DARK SHADE} measured, \N{LIGHT SHADE} at most; 95 % sure"
 Row = dict[str, Any]
 
 
@@ -56,10 +57,11 @@ def _report(report: Row) -> Iterable[RenderableType]:
             yield Text(f"{one['model']} was given up: {one['failure']}", style="yellow")
         elif not one["done"] and not one["imported"]:
             yield Text(f"{one['model']} is not finished: the next run goes on.", style="yellow")
+    yield Text(LEGEND, style="dim")
     if report["best"]:
         yield _best(report["best"], report["groups"])
     for judge in report["judges"]:
-        yield Text(judge["why"])
+        yield Text(f"The judge {judge['why']}")
     if missing := [group for group in report["groups"] if group not in report["best"]]:
         yield Text(
             f"Nothing was measured of {', '.join(missing)}: there, size and quantisation count."
@@ -95,11 +97,17 @@ def _figures(one: Row) -> tuple[str, str, str]:
 
 
 def _best(best: Row, groups: Sequence[str]) -> Table:
-    table = table_of("best of", "model", ("score", "right"))
+    table = table_of("best of", "model", ("measured", "right"), ("likely", "right"))
     for group in [*groups, "overall"]:
         if one := best.get(group):
             style = "bold" if group == "overall" else ""
-            table.add_row(group, within(one["subject"], 40), f"{one['score']:.0%}", style=style)
+            row = ("no model gave a right answer", DASH, DASH)
+            if one["subject"]:
+                name = within(one["subject"], 40)
+                row = (name, f"{one['mean']:.0%}", f"{one['score']:.0%}")
+            table.add_row(group, *row, style=style)
+    table.caption = "likely: with what its other groups suggest, where few prompts were asked"
+    table.caption_justify = "left"
     return table
 
 
@@ -110,6 +118,10 @@ def _card(one: Row) -> Iterable[RenderableType]:
         yield _candidate(candidate)
     if one["failure"]:
         yield Text(f"It was given up: {one['failure']}", style="yellow")
+    elif not one["done"] and not one["imported"]:
+        yield Text("It is not finished: the next run goes on.", style="yellow")
+    if one["candidates"]:
+        yield Text(LEGEND, style="dim")
 
 
 def _about(one: Row) -> str:
@@ -140,7 +152,8 @@ def _speeds(one: Row) -> Iterable[tuple[str, str]]:
     speed = one["speed"]
     if not speed:
         return
-    yield "writes", f"{_number(speed['decode_tps'])} tokens/s by {speed['counters']} counters"
+    counted = "" if one["imported"] else f" by {speed['counters']} counters"
+    yield "writes", f"{_number(speed['decode_tps'])} tokens/s{counted}"
     for row in speed["lengths"]:
         first = DASH if row["ttft_s"] is None else f"{row['ttft_s']:.2f} s"
         reads = f"{_number(row['prefill_tps'])} tokens/s, first word after {first}"
@@ -170,12 +183,17 @@ def _abilities(one: Row) -> Iterable[tuple[str, str]]:
 
 
 def _candidate(candidate: Row) -> RenderableType:
-    table = table_of("group", "score", ("", "right"), ("asked", "right"), ("", "fold"))
+    table = table_of(
+        "group", "measured", ("", "right"), ("likely", "right"), ("asked", "right"), ("", "fold")
+    )
     for group, score in candidate["groups"].items():
-        table.add_row(group, bar(score), _percent(score), str(score["asked"]), _remark(score))
+        likely = DASH if score["mean"] is None else f"{score['score']:.0%}"
+        table.add_row(
+            group, bar(score), _percent(score), likely, str(score["asked"]), _remark(score)
+        )
     whole = candidate["overall"]
     table.add_section()
-    table.add_row("overall", bar(whole), _percent(whole), str(whole["count"]), "")
+    table.add_row("overall", bar(whole), _percent(whole), "", str(whole["count"]), "")
     if reason := _settled(candidate):
         table.caption = f"{candidate['subject']}: {reason}"
         table.caption_justify = "left"

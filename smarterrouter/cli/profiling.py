@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from smarterrouter.cli import client, keeping
 from smarterrouter.cli.profile_table import show_card, show_plan, show_report
+from smarterrouter.cli.say import say
 from smarterrouter.errors import BadRequest, NoBackend, SmarterRouterError, Unavailable
 
 if TYPE_CHECKING:
@@ -172,12 +173,12 @@ def imported(settings: Settings, file: Path) -> str:
         for record in records:
             await notes.keep(record)
 
+    names = ", ".join(sorted({one.model for one in records if hasattr(one, "model")}))
+    if not names:
+        raise SmarterRouterError(f"{file} has no model: nothing was imported.")
     keeping.write(settings, keep)
-    names = sorted({one.model for one in records if hasattr(one, "model")})
-    told = (
-        f"{len(names)} models imported: {', '.join(names)}. What is measured here goes before it."
-    )
-    return " ".join(filter(None, (told, keeping.tell_daemon(settings))))
+    _, untold = keeping.tell_daemon(settings)
+    return f"Imported: {names}. What is measured here goes before it. {untold or ''}".rstrip()
 
 
 def _read_prompts(wish: Report) -> Report:
@@ -198,7 +199,5 @@ def _read_prompts(wish: Report) -> Report:
 
 
 def _stopped() -> SystemExit:
-    import typer
-
-    typer.echo("Stopped. The same command goes on where it was.", err=True)
+    say("Stopped. The same command goes on where it was.")
     return SystemExit(INTERRUPTED)

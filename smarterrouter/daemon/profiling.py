@@ -31,7 +31,12 @@ def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
     @post("/admin/learn", status_code=200)
     async def learn() -> dict[str, object]:
         await engine.learn()
-        return {"schema": SCHEMA, "models": len(engine.completions.known.profiles)}
+        used = engine.settings.profile.benchmarks
+        return {
+            "schema": SCHEMA,
+            "models": len(engine.completions.known.profiles),
+            "benchmarks": used,
+        }
 
     @post("/admin/reprofile", status_code=200)
     async def reprofile(

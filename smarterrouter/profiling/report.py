@@ -19,7 +19,7 @@ from smarterrouter.profiling.findings import Found
 from smarterrouter.profiling.judging import STEP as JUDGE
 from smarterrouter.profiling.judging import judged
 from smarterrouter.profiling.quiz import SETTLED, item_of, scores_of
-from smarterrouter.profiling.statistics import Interval, Item, Standing, standings
+from smarterrouter.profiling.statistics import Interval, Item, Standing, placed, standings
 from smarterrouter.profiling.task import Task
 
 SCHEMA = 1
@@ -37,9 +37,12 @@ def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[T
         for one in found
     }
     flat = [answer for some in answers.values() for answer in some]
-    items = _items(tasks, flat)
-    scored = standings(items, scores_of(flat))
-    reasons = _reasons(every)
+    items, scores = _items(tasks, flat), scores_of(flat)
+    scored = standings(items, scores)
+    reasons = {
+        subject: told | {"overall": told["overall"] and placed(items, scores, subject)}
+        for subject, told in _reasons(every).items()
+    }
     return {
         "schema": SCHEMA,
         "models": [_model(one, answers[one.model.model], scored, reasons) for one in found],
@@ -59,7 +62,7 @@ def _items(tasks: Iterable[Task], answers: Iterable[Answer]) -> list[Item]:
     return list(items.values())
 
 
-def _reasons(figures: Iterable[Figures]) -> dict[str, Mapping[str, Any]]:
+def _reasons(figures: Iterable[Figures]) -> dict[str, dict[str, Any]]:
     return {
         one.step.removeprefix(SETTLED): msgspec.json.decode(one.body)
         for one in figures
@@ -110,7 +113,7 @@ def _candidate(
     return {
         "subject": subject,
         "overall": _interval(standing.overall),
-        "settled": reasons.get("overall"),
+        "settled": msgspec.to_builtins(reasons.get("overall")),
         "tokens": sum(answer.answer_tokens or 0 for answer in own),
         "seconds": sum(answer.seconds for answer in own),
         "groups": {
@@ -146,15 +149,22 @@ def _counts(answers: Sequence[Answer]) -> Report:
 
 
 def _best(scored: Mapping[str, Standing]) -> Report:
-    """Who is best of each group, by the best guess of each, and overall."""
+    """Who is best of each group, by the best guess of each, and overall; nobody where no answer
+    was right."""
     best: Report = {}
     for group in GROUPS:
-        there = {s: one.groups[group].score for s, one in scored.items() if group in one.groups}
-        if there:
-            subject = max(there, key=lambda s: (there[s], s))
-            best[group] = {"subject": subject, "score": there[subject]}
+        there = {s: one.groups[group] for s, one in scored.items() if group in one.groups}
+        if not there:
+            continue
+        subject = max(there, key=lambda s: (there[s].score, s))
+        good = any(one.interval.mean for one in there.values())
+        best[group] = {
+            "subject": subject if good else None,
+            "score": there[subject].score,
+            "mean": there[subject].interval.mean,
+        }
     measured = [(s, one.overall.mean) for s, one in scored.items() if one.overall.mean is not None]
     if measured:
         subject, mean = measured[0]
-        best["overall"] = {"subject": subject, "score": mean}
+        best["overall"] = {"subject": subject if mean else None, "score": mean, "mean": mean}
     return best

@@ -97,7 +97,6 @@ class Runner:
             await self._keep(model, done=False)
             await Visit(self._bench, model).all()
         except SmarterRouterError as error:
-            log.warning("profiling %s was given up: %s", model.id, error.message)
             await self._keep(model, done=False, failure=error.message)
             return error.message
         await self._keep(model, done=True)

@@ -99,7 +99,7 @@ def test_an_address_is_read_and_its_secrets_are_not_kept(url: str) -> None:
     [kept] = json.loads(run("--json").stdout)["tables"]
     assert (kept["rows"], kept["place"]) == (11, f"{url}/board.csv")
     again = run("import", str(BOARD))
-    assert again.exit_code == 0
+    assert f"kept as open-llm-leaderboard in place of {url}/board.csv." in again.stderr
     [kept] = json.loads(run("--json").stdout)["tables"]
     assert kept["place"] == str(BOARD)
 
@@ -141,6 +141,11 @@ def test_matches_can_be_corrected_and_given_back() -> None:
     refused = run("match", MODELS[0], "Qwen2.5-7B-Instruct")
     assert refused.exit_code == 1
     assert "Rows like it: Qwen/Qwen2.5-7B-Instruct" in refused.stderr
+    nobody = run("match", "qwen", "google/gemma-2-9b-it")
+    assert (nobody.exit_code, "There is no model 'qwen'. Known models:" in nobody.stderr) == (
+        1,
+        True,
+    )
     unclear = run("match", MODELS[0], "google/gemma-2-9b-it", "--none")
     assert (unclear.exit_code, "or --none, or --auto" in unclear.stderr) == (1, True)
 
@@ -162,3 +167,11 @@ def test_a_file_without_scores_is_refused_and_nothing_is_kept(tmp_path: Path) ->
     assert refused.exit_code == 1
     assert "Open LLM Leaderboard" in refused.stderr
     assert json.loads(run("--json").stdout)["tables"] == []
+
+
+def test_a_table_of_a_few_rows_says_that_it_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("model,HumanEval\nQwen2.5-7B-Instruct,80\n")
+    run("import", "mine.csv")
+    assert "too few rows to compare with" in " ".join(run().stdout.split())
+    [told] = json.loads(run("--json").stdout)["tables"]
+    assert (told["name"], told["compares"]) == ("mine", False)

@@ -81,7 +81,7 @@ def test_what_is_exported_can_be_imported_and_routed_by(
     monkeypatch.setenv("ROUTER_DATABASE", str(other))
     imported = runner.invoke(app, ["profile", "import", "friends.json"])
     assert imported.exit_code == 0
-    assert "2 models imported: a, b." in imported.stderr
+    assert "Imported: a, b." in imported.stderr
     after = known(findings(Profiles(other, Writer(other))))
     assert after.profiles == before.profiles
     assert before.quality
@@ -117,6 +117,11 @@ def test_what_is_wrong_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert (empty.exit_code, "There is no model to profile" in empty.stderr) == (3, True)
     nobody = runner.invoke(app, ["profile", "--url", "http://127.0.0.1:9"])
     assert nobody.exit_code == 3
+    both = runner.invoke(app, ["profile", "--models-dir", "empty", "--url", "http://127.0.0.1:9"])
+    assert (both.exit_code, "Give --models-dir" in both.stderr) == (1, True)
+    (tmp_path / "none.json").write_text('{"models": [], "evidence": []}')
+    none = runner.invoke(app, ["profile", "import", "none.json"])
+    assert (none.exit_code, "has no model" in none.stderr) == (1, True)
     lost = runner.invoke(app, ["profile", "import", "nowhere.json"])
     assert (lost.exit_code, "nowhere.json cannot be read" in lost.stderr) == (1, True)
     assert os.listdir(tmp_path / "empty") == []

@@ -83,7 +83,13 @@ class Shelf:
             "schema": SCHEMA,
             "used": used,
             "tables": [
-                {"name": one.name, "place": one.place, "at": one.at, "rows": len(one.rows)}
+                {
+                    "name": one.name,
+                    "place": one.place,
+                    "at": one.at,
+                    "rows": len(one.rows),
+                    "compares": bool(one.middles),
+                }
                 for one in self.tables
             ],
             "models": [self._told(one) for one in models],

@@ -12,7 +12,7 @@ from smarterrouter.profiling.statistics.comparing import POINTS, Gap, gap
 from smarterrouter.profiling.statistics.intervals import Interval, interval
 from smarterrouter.profiling.statistics.items import LOOKS, Item, Look, Scores, in_order, quota
 from smarterrouter.profiling.statistics.standing import GroupScore, Standing, standings
-from smarterrouter.profiling.statistics.stopping import Progress, Settled, next_tasks
+from smarterrouter.profiling.statistics.stopping import Progress, Settled, next_tasks, placed
 
 __all__ = [
     "LOOKS",
@@ -30,6 +30,7 @@ __all__ = [
     "in_order",
     "interval",
     "next_tasks",
+    "placed",
     "quota",
     "standings",
 ]

@@ -30,6 +30,9 @@ RISK = 0.005
 PROMISED = 0.01
 """How likely it may be in the end."""
 
+CERTAINLY_NOT = 0.0005
+"""A likelihood that is not worth a word."""
+
 SPENT = 0.62
 """The part of all tokens that a model may spend whose place is settled."""
 
@@ -111,6 +114,13 @@ def next_tasks(
     return Progress((), settled, place)
 
 
+def placed(items: Sequence[Item], scores: Mapping[str, Scores], model: str) -> Settled | None:
+    """Where a model stands among all that were asked as much, by all that is known now."""
+    order, mine = in_order(items, 0), scores.get(model, {})
+    seen = {i.key: mine[i.key] for members in order.values() for i in members if i.key in mine}
+    return _place(_View(order, model, seen, _rivals(order, scores, model)), last=True)
+
+
 def _rivals(order: _Order, scores: Mapping[str, Scores], model: str) -> dict[str, Scores]:
     """The other models that were asked about as much as this one will be, or more."""
     keys = [item.key for members in order.values() for item in members]
@@ -150,10 +160,13 @@ def _place(view: _View, *, last: bool) -> Settled | None:
 
 def _against(rival: str, found: Gap) -> str:
     where = "ahead of" if found.ahead > 0 else "behind"
+    sure = f"{100 * found.certainty:.0f} % sure that it is {where} {rival}, the nearest to it"
+    if found.risk < CERTAINLY_NOT:
+        return sure
+    other = "behind" if found.ahead > 0 else "ahead"
     return (
-        f"{100 * found.certainty:.0f} % sure that it is {where} {rival}, the nearest to it, and "
-        f"{100 * (1 - found.risk):.1f} % that it is not {100 * POINTS:.0f} points or more on the "
-        "other side"
+        f"{sure}, and {100 * (1 - found.risk):.1f} % that it is not {100 * POINTS:.0f} points or "
+        f"more {other}"
     )
 
 
