@@ -20,8 +20,8 @@ import msgspec
 from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.devices import HOST
 from smarterrouter.domain.models import Capability, Model
-from smarterrouter.errors import BackendTimeout, ModelNotFound
-from smarterrouter.profiling.asking import CALLER, Reply, gathered
+from smarterrouter.errors import BackendError, BackendTimeout, Conflict, ModelNotFound
+from smarterrouter.profiling.asking import CALLER, GARBAGE, Reply, gathered
 from smarterrouter.profiling.rig import Disturbed, Pace, Weighed
 from smarterrouter.residency.states import Residency
 from smarterrouter.routing.seconds import guessed_pace
@@ -141,8 +141,11 @@ class EngineRig:
 
     async def embed(self, request: ChatRequest, model: Model, limit_s: float) -> Sequence[int]:
         async with self._stream(request, model, limit_s) as (blocks, _):
-            body = msgspec.json.decode(b"".join([block async for block in blocks]))
-        return [len(one["embedding"]) for one in body["data"]]
+            raw = b"".join([block async for block in blocks])
+        try:
+            return [len(one["embedding"]) for one in msgspec.json.decode(raw)["data"]]
+        except GARBAGE as error:
+            raise BackendError(f"{model.id} sent something that is no vectors.") from error
 
     @asynccontextmanager
     async def _stream(
@@ -165,10 +168,13 @@ class EngineRig:
                 raise BackendTimeout(told) from None
 
     def _known(self, model: Model) -> Model:
-        """As its backend lists it now. Raises ``ModelNotFound``."""
+        """As its backend lists it now. Raises ``ModelNotFound``, and ``Conflict`` when its file
+        has changed."""
         known = self._engine.catalogue.by_ref(model.ref)
         if known is None:
             raise ModelNotFound(f"{model.id} is no longer there.", param="model")
+        if self.identity(known) != self.identity(model):
+            raise Conflict(f"{model.id} is another file now; the next run profiles that one.")
         return known
 
     # loading and weighing

@@ -101,6 +101,17 @@ def thinking(switch: bool | None) -> dict[str, object]:
     return {} if switch is None else {"chat_template_kwargs": {"enable_thinking": switch}}
 
 
+GARBAGE = (
+    msgspec.MsgspecError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What may come of reading what no backend should have sent."""
+
+
 async def gathered(blocks: AsyncIterator[bytes], clock: Clock, began: float) -> Reply:
     """A stream as one reply. ``began`` is when the model was asked, in clock seconds.
 
@@ -113,12 +124,15 @@ async def gathered(blocks: AsyncIterator[bytes], clock: Clock, began: float) -> 
                 continue
             try:
                 collector.add(data)
-            except (msgspec.DecodeError, AttributeError, TypeError) as error:
+            except GARBAGE as error:
                 raise BackendError("The answer is not a stream of chunks.") from error
             if first is None and _says_something(data):
                 first = clock.now() - began
-    body = msgspec.json.decode(collector.body())
-    return reply(body, ttft_s=first, seconds=clock.now() - began)
+    try:
+        body = msgspec.json.decode(collector.body())
+        return reply(body, ttft_s=first, seconds=clock.now() - began)
+    except GARBAGE as error:
+        raise BackendError("The answer is not a chat completion.") from error
 
 
 def reply(body: Mapping[str, Any], ttft_s: float | None, seconds: float) -> Reply:
@@ -129,7 +143,7 @@ def reply(body: Mapping[str, Any], ttft_s: float | None, seconds: float) -> Repl
     return Reply(
         text=_text(message.get("content")),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
-        calls=tuple(message.get("tool_calls") or ()),
+        calls=tuple(c for c in message.get("tool_calls") or () if isinstance(c, dict)),
         finish=choice.get("finish_reason"),
         prompt_tokens=_whole(usage.get("prompt_tokens")),
         answer_tokens=_whole(usage.get("completion_tokens")) or _whole(timings.get("predicted_n")),
@@ -157,9 +171,13 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+MOST = 1e12
+"""A count or a time beyond is none."""
+
+
 def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
+    return int(value) if isinstance(value, int | float) and 0 <= value < MOST else None
 
 
 def _seconds(ms: object) -> float | None:
-    return ms / 1e3 if isinstance(ms, int | float) and ms > 0 else None
+    return ms / 1e3 if isinstance(ms, int | float) and 0 < ms < MOST else None

@@ -31,8 +31,9 @@ from smarterrouter.errors import (
 )
 from smarterrouter.profiling import speed
 from smarterrouter.profiling.asking import Reply, embedding, question
-from smarterrouter.profiling.probes import CHAT_PROBES, Ability, Probe, refused
+from smarterrouter.profiling.probes import CHAT_PROBES, Ability, Probe, failed
 from smarterrouter.profiling.rig import Disturbed, Pace, Rig, Weighed
+from smarterrouter.profiling.task import Said
 
 LOADS = {Depth.QUICK: 1, Depth.FULL: 2}
 """Loads of each kind: from the disk, and from the page cache."""
@@ -41,6 +42,7 @@ PARALLEL = (2, 4)
 READ_S = {Depth.QUICK: 12.0, Depth.FULL: 120.0}
 """How long reading the longest prompt may take; a slower model gets shorter ones."""
 FEW_WORDS = 24
+HELLO_TOKENS = 8
 PATIENCE, LEAST_LIMIT_S = 3.0, 15.0
 FIRST_LIMIT_S = 180.0
 """For the first question, when a model's speed is but a guess."""
@@ -281,14 +283,32 @@ async def abilities(rig: Rig, model: Model, pace: Pace) -> Abilities:
 
 
 async def _probed(rig: Rig, model: Model, pace: Pace, probe: Probe) -> Ability:
+    """What fails may be the backend, and not the model: it is asked twice, and in between
+    something that it surely can do. Raises what that fails of."""
+    try:
+        return probe.read(await _heard(rig, model, pace, probe))
+    except BadRequest as error:
+        return failed(error)
+    except SmarterRouterError:
+        await works(rig, model, pace)
+    try:
+        return probe.read(await _heard(rig, model, pace, probe))
+    except SmarterRouterError as error:
+        return failed(error)
+
+
+async def _heard(rig: Rig, model: Model, pace: Pace, probe: Probe) -> dict[str, Reply]:
     replies: dict[str, Reply] = {}
     for name, asked in probe.ask(model.id).items():
         limit = limit_s(pace, asked.prompt_tokens, asked.max_tokens or 0)
-        try:
-            replies[name] = await undisturbed(rig, partial(rig.ask, asked, model, limit))
-        except SmarterRouterError as error:
-            return refused(error)
-    return probe.read(replies)
+        replies[name] = await undisturbed(rig, partial(rig.ask, asked, model, limit))
+    return replies
+
+
+async def works(rig: Rig, model: Model, pace: Pace) -> None:
+    """Return if the model answers a plain question. Raises what that fails of in the end."""
+    request = question(model.id, (Said("user", "Say hello."),), HELLO_TOKENS)
+    await ask(rig, request, model, limit_s(pace, request.prompt_tokens, HELLO_TOKENS))
 
 
 async def _embeds(rig: Rig, model: Model, pace: Pace) -> Abilities:
@@ -296,7 +316,7 @@ async def _embeds(rig: Rig, model: Model, pace: Pace) -> Abilities:
         asked, limit = embedding(model.id, EMBEDDED), limit_s(pace, 256, 0)
         widths = await patiently(rig, lambda: rig.embed(asked, model, limit))
     except SmarterRouterError as error:
-        return Abilities(found={"embedding": refused(error)})
+        return Abilities(found={"embedding": failed(error)})
     same = len(set(widths)) == 1 and len(widths) == len(EMBEDDED)
     why = f"vectors of {widths[0]} numbers" if same else "its vectors differ in length"
     return Abilities(

@@ -54,8 +54,9 @@ class Probe(Struct, frozen=True):
     read: Callable[[Mapping[str, Reply]], Ability]
 
 
-def refused(error: SmarterRouterError) -> Ability:
-    """What a failure says: a refusal is a no, anything else says nothing."""
+def failed(error: SmarterRouterError) -> Ability:
+    """What a failure says that came twice, while a plain question was answered in between: that
+    it cannot, where the backend answered with an error; else nothing."""
     no = isinstance(error, BadRequest) or type(error) is BackendError
     return Ability(False if no else None, error.message)
 
@@ -110,7 +111,9 @@ def _tools(model: str) -> dict[str, ChatRequest]:
 def _calls(replies: Mapping[str, Reply]) -> Ability:
     [reply] = replies.values()
     for call in reply.calls:
-        function = call.get("function") or {}
+        function = call.get("function")
+        if not isinstance(function, dict):
+            return Ability(False, "its call names no function")
         if function.get("name") != "get_weather":
             return Ability(False, f"called {function.get('name')!r}, which is no tool")
         arguments = _object(function.get("arguments"))

@@ -1,9 +1,10 @@
 """Asks one candidate the tasks, a few at a time, until its scores have settled.
 
 Decides what an answer counts: what was cut off, took too long or did not fit is unmeasured and not
-wrong. Which task comes next, and when it is enough, ``statistics`` decides. Each answer is kept
-before it counts. Scores that had settled stay so, also where models that came later would raise new
-questions.
+wrong. That nothing came counts only once the model has answered something else: else its backend
+hangs, and the model is given up. Which task comes next, and when it is enough, ``statistics``
+decides. Each answer is kept before it counts. Scores that had settled stay so, also where models
+that came later would raise new questions.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from smarterrouter.profiling.checkers.specs import Judged, Python, Shell
 from smarterrouter.profiling.checkers.verdict import How, Verdict
 from smarterrouter.profiling.events import Answered
 from smarterrouter.profiling.forecast import ANSWERED, AT_ONCE, gain, task_s
-from smarterrouter.profiling.measuring import ask, limit_s, together
+from smarterrouter.profiling.measuring import PASSING, ask, limit_s, together, works
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.sandbox import Sandbox
 from smarterrouter.profiling.statistics import Item, Progress, next_tasks
@@ -38,6 +39,8 @@ THOUGHT_TOKENS = 2048
 """What a model may think beside its answer."""
 LONGEST_KEPT = 16_000
 LEAST_ROOM = 32
+HANGS = 3
+"""After so many questions without an answer it is tried whether the model answers at all."""
 SETTLED = "settled:"
 """How the step is called in which it is kept why a subject's scores had settled."""
 
@@ -57,6 +60,7 @@ class Quiz:
         self._identity = bench.rig.identity(model)
         self._at_once = max(1, min(AT_ONCE, bench.rig.slots(model)))
         self._until: float | None = None
+        self._silent: list[Answer] = []
         self._usual: Sequence[Task] = [
             task for task in bench.options.tasks if task.quick or bench.options.depth is Depth.FULL
         ]
@@ -74,6 +78,9 @@ class Quiz:
             if not batch:
                 break
             await self._batch(batch, mine, left)
+            if len(self._silent) >= HANGS:
+                await self._sure_of_silence()
+        await self._sure_of_silence()
         if not settled:
             await self._keep_settled(self._progress(known))
 
@@ -149,8 +156,22 @@ class Quiz:
             seconds=reply.seconds if reply else 0.0,
             at=self._bench.wall(),
         )
-        await self._bench.notes.keep(answer)
+        if reply is None:
+            self._silent.append(answer)
+        else:
+            await self._bench.notes.keep(answer)
         return answer
+
+    async def _sure_of_silence(self) -> None:
+        """Keep what was not answered, now that the model answers something else.
+
+        Raises what it fails of if it does not.
+        """
+        if self._silent:
+            await works(self._bench.rig, self._model, self._pace)
+        while self._silent:
+            await self._bench.notes.keep(self._silent[0])
+            del self._silent[0]
 
     async def _replied(self, task: Task) -> tuple[Reply | None, Verdict]:
         thought = THOUGHT_TOKENS if self._switch else 0
@@ -164,7 +185,7 @@ class Quiz:
         limit = self._at_once * limit_s(self._pace, prompt_tokens, most)
         try:
             reply = await ask(self._bench.rig, request, self._model, limit)
-        except (BackendTimeout, BadRequest) as error:
+        except (*PASSING, BackendTimeout, BadRequest) as error:
             return None, Verdict(None, error.message)
         if reply.cut_off:
             return reply, Verdict(None, f"cut off after {reply.answer_tokens or most} tokens")

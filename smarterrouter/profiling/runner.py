@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 
-from smarterrouter.domain.models import Model
+from smarterrouter.domain.models import Capability, Model
 from smarterrouter.domain.profiles import Depth, ProfiledModel
 from smarterrouter.errors import ModelNotFound, SmarterRouterError
 from smarterrouter.profiling.bench import Bench
@@ -87,36 +87,48 @@ class Runner:
         options = self._bench.options
         if kept is None or not kept.done or options.force:
             return False
-        if any((kept.identity, task.key) not in answered for task in options.always):
+        chats = Capability.CHAT in kept.capabilities
+        if chats and any((kept.identity, task.key) not in answered for task in options.always):
             return False
         return kept.depth is Depth.FULL or options.depth is Depth.QUICK
 
     async def _profile(self, model: Model) -> str | None:
+        depth = await self._begin(model)
         try:
-            await self._begin_anew(model)
-            await self._keep(model, done=False)
             await Visit(self._bench, model).all()
         except SmarterRouterError as error:
-            await self._keep(model, done=False, failure=error.message)
-            return error.message
-        await self._keep(model, done=True)
-        return None
+            failure = error.message
+        except Exception as error:  # one model must not end the night for all
+            failure = f"smarterrouter itself failed: {error!r}"
+            log.exception("profiling %s failed in a way nobody foresaw", model.id)
+        else:
+            await self._keep(model, depth, done=True)
+            return None
+        await self._keep(model, depth, done=False, failure=failure)
+        return failure
 
-    async def _begin_anew(self, model: Model) -> None:
-        """Forget what is kept of it, where that is wanted."""
+    async def _begin(self, model: Model) -> Depth:
+        """Forget what is kept of it, where that is wanted. How thorough what is kept will be."""
         bench, identity = self._bench, self._bench.rig.identity(model)
-        kept = await asyncio.to_thread(bench.notes.models)
-        unfinished = any(one.identity == identity and not one.done for one in kept)
-        if bench.options.force or (bench.options.restart and unfinished):
+        every = await asyncio.to_thread(bench.notes.models)
+        kept = next((one for one in every if one.identity == identity), None)
+        depth = bench.options.depth
+        if kept and (bench.options.force or (bench.options.restart and not kept.done)):
             await bench.notes.forget(identity)
+        elif kept and kept.done:
+            depth = Depth.FULL if Depth.FULL in (depth, kept.depth) else Depth.QUICK
+        await self._keep(model, depth, done=False)
+        return depth
 
-    async def _keep(self, model: Model, *, done: bool, failure: str | None = None) -> None:
+    async def _keep(
+        self, model: Model, depth: Depth, *, done: bool, failure: str | None = None
+    ) -> None:
         await self._bench.notes.keep(
             ProfiledModel(
                 identity=self._bench.rig.identity(model),
                 model=model.id,
                 backend=model.ref.backend,
-                depth=self._bench.options.depth,
+                depth=depth,
                 done=done,
                 failure=failure,
                 at=self._bench.wall(),

@@ -1,7 +1,8 @@
 """All that is done with one model while it is loaded, step after step.
 
-Decides the steps' order, and that each is kept as soon as it is done and not repeated then:
-load times, speed, abilities, requests at once, questions, memory. Memory comes last, when the
+Decides the steps' order, and that each is kept as soon as it is done and not repeated then, unless
+it was done in a quick run and this is a full one: load times, speed, abilities, requests at once,
+questions, memory. Memory comes last, when the
 model has grown to what it holds in use.
 """
 
@@ -23,6 +24,9 @@ from smarterrouter.profiling.forecast import questions_s
 from smarterrouter.profiling.quiz import Quiz
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.speed import Speed
+
+ALIKE = ("abilities",)
+"""Steps that a quick run does as thoroughly as a full one."""
 
 _T = TypeVar("_T", bound=Struct)
 
@@ -99,16 +103,23 @@ class Visit:
         self, name: str, kind: type[_T], what: str, work: Callable[[], Awaitable[_T]]
     ) -> _T:
         """What is kept of a step; else it is done now, and kept."""
-        if name in self._kept:
+        if name in self._kept and self._suffices(name):
             return msgspec.json.decode(self._kept[name], type=kind)
         self._bench.tell(StepBegan(what))
         result = await work()
         if why := getattr(result, "why", None):
             self._bench.tell(Noted(self._model.id, f"{what}: {why}"))
-        body = Raw(msgspec.json.encode(result))
+        told = {**msgspec.to_builtins(result), "depth": self._bench.options.depth}
+        body = Raw(msgspec.json.encode(told))
         figures = Figures(identity=self._identity, step=name, body=body, at=self._bench.wall())
         await self._bench.notes.keep(figures)
         return result
+
+    def _suffices(self, name: str) -> bool:
+        """Whether what is kept of a step is as thorough as is wanted."""
+        if self._bench.options.depth is Depth.QUICK or name in ALIKE:
+            return True
+        return bool(msgspec.json.decode(self._kept[name]).get("depth") != Depth.QUICK)
 
 
 def measured(guess: Pace, timed: Speed) -> Pace:

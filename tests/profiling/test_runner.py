@@ -14,7 +14,14 @@ from smarterrouter.domain.chat import ChatRequest
 from smarterrouter.domain.groups import GROUPS
 from smarterrouter.domain.models import Model
 from smarterrouter.domain.profiles import Depth
-from smarterrouter.errors import BackendTimeout, BadRequest, ModelNotFound, Unavailable
+from smarterrouter.errors import (
+    BackendError,
+    BackendTimeout,
+    BadRequest,
+    ModelNotFound,
+    SmarterRouterError,
+    Unavailable,
+)
 from smarterrouter.profiling import measuring
 from smarterrouter.profiling.asking import Reply
 from smarterrouter.profiling.bench import Bench, Options
@@ -234,6 +241,33 @@ async def test_a_full_profile_follows_a_quick_one_and_keeps_its_answers(notes: P
     assert table(notes)["models"][0]["depth"] == "full"
 
 
+async def test_a_full_profile_measures_anew_what_a_quick_one_did_in_passing(
+    notes: Profiles,
+) -> None:
+    rig = FakeRig([A], right({}))
+    await run(rig, notes, depth=Depth.QUICK)
+    quick = table(notes)["models"][0]
+    await run(rig, notes)
+    full = table(notes)["models"][0]
+    assert (len(quick["load"]["cold"]), len(full["load"]["cold"])) == (1, 2)
+    assert quick["memory"]["larger"] is None
+    assert full["memory"]["larger"]["context"] == 16384
+    loaded = len(rig.loaded)
+    await run(rig, notes, always=tasks(2, ("own",)))
+    assert len(rig.loaded) == loaded, "nothing but the tasks is done again"
+
+
+async def test_a_quick_look_at_tasks_of_ones_own_leaves_a_full_profile_full(
+    notes: Profiles,
+) -> None:
+    rig = FakeRig([A, model("e", embeds=True)], right({}))
+    await run(rig, notes)
+    own = tasks(2, ("own",))
+    assert list((await run(rig, notes, depth=Depth.QUICK, always=own))[0]) == ["a"]
+    assert {one.depth for one in notes.models()} == {Depth.FULL}
+    assert (await run(rig, notes, always=own))[0] == {}
+
+
 async def test_force_begins_anew_and_restart_only_what_is_unfinished(notes: Profiles) -> None:
     rig = FakeRig([A], right({}))
     await run(rig, notes)
@@ -307,6 +341,87 @@ async def test_a_failure_that_passes_is_not_noticed(notes: Profiles) -> None:
     outcome, _ = await run(FakeRig([A], says), notes)
     assert outcome == {"a": None}
     assert {answer.score for answer in notes.answers()} == {1.0}
+
+
+async def test_a_backend_that_hangs_gives_no_answers_and_is_asked_again_later(
+    notes: Profiles,
+) -> None:
+    hangs = False
+
+    def says(request: ChatRequest, model: Model) -> Reply:
+        nonlocal hangs
+        hangs = hangs or request.messages[-1].text.startswith("Question 5")
+        if hangs:
+            raise BackendTimeout("a had not answered after 9 s.")
+        return said("Yes")
+
+    rig = FakeRig([A], says)
+    outcome, _ = await run(rig, notes)
+    assert outcome == {"a": "a had not answered after 9 s."}
+    assert {answer.score for answer in notes.answers()} == {1.0}
+    rig.says = right({"a": 1.0})
+    assert (await run(rig, notes))[0] == {"a": None}
+    assert {answer.score for answer in notes.answers()} == {1.0}
+    assert any("Question 5" in answer.prompt for answer in notes.answers())
+
+
+async def test_a_prompt_that_always_fails_is_unmeasured_and_the_others_go_on(
+    notes: Profiles,
+) -> None:
+    def says(request: ChatRequest, model: Model) -> Reply:
+        if "Question 4 of math" in request.messages[-1].text:
+            raise BackendError("a failed (500).")
+        return said("Yes")
+
+    assert (await run(FakeRig([A], says), notes))[0] == {"a": None}
+    scores = {answer.prompt[:18]: answer.score for answer in notes.answers()}
+    assert scores.pop("Question 4 of math") is None
+    assert set(scores.values()) == {1.0}
+
+
+@pytest.mark.parametrize("error", [BackendError("it was killed."), Unavailable("restarting.")])
+async def test_a_failure_that_passes_says_nothing_of_what_a_model_can_do(
+    notes: Profiles, error: SmarterRouterError
+) -> None:
+    seen: Counter[str] = Counter()
+
+    def says(request: ChatRequest, model: Model) -> Reply:
+        [probe] = {"tools", "response_format"} & request.fields.keys() or {""}
+        seen[probe] += 1
+        if probe and seen[probe] == 1:
+            raise error
+        if probe == "tools":
+            call = {"function": {"name": "get_weather", "arguments": {"city": "Lisbon"}}}
+            return Reply(text="", calls=(call,))
+        return said('{"wheels": 2}' if probe else "Yes")
+
+    assert (await run(FakeRig([A], says), notes))[0] == {"a": None}
+    able = {n: one["able"] for n, one in table(notes)["models"][0]["abilities"].items()}
+    assert able == {"tools": True, "json": True, "vision": False, "thinking": False}
+
+
+async def test_an_error_that_stays_is_a_no(notes: Profiles) -> None:
+    def says(request: ChatRequest, model: Model) -> Reply:
+        if "tools" in request.fields:
+            raise BackendError("a failed (500). tools are not supported")
+        return said("Yes")
+
+    assert (await run(FakeRig([A], says), notes))[0] == {"a": None}
+    assert table(notes)["models"][0]["abilities"]["tools"]["able"] is False
+
+
+async def test_what_nobody_foresaw_ends_one_model_and_not_the_night(
+    notes: Profiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    def says(request: ChatRequest, model: Model) -> Reply:
+        if model.id == "a":
+            raise ZeroDivisionError
+        return said("Yes")
+
+    caplog.set_level(logging.CRITICAL)
+    outcome, _ = await run(FakeRig([A, B], says), notes)
+    assert outcome["b"] is None
+    assert "smarterrouter itself failed: ZeroDivisionError()" in str(outcome["a"])
 
 
 async def test_who_is_disturbed_asks_again(notes: Profiles) -> None:
