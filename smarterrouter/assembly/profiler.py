@@ -13,7 +13,7 @@ import logging
 from collections import OrderedDict
 
 from smarterrouter.assembly.engine import Engine
-from smarterrouter.assembly.profiling import Profiling, Wish
+from smarterrouter.assembly.profiling import Profiling, Wish, own_tasks
 from smarterrouter.domain.ids import new_id
 from smarterrouter.errors import Conflict, ModelNotFound, SmarterRouterError
 from smarterrouter.profiling.events import Event, ModelEnded
@@ -32,12 +32,18 @@ class _Run:
         self.progress = Progress()
         self.state = "running"
         self.why: str | None = None
+        self.error: SmarterRouterError | None = None
         self.task: asyncio.Task[None] | None = None
 
     def tell(self, event: Event) -> None:
         if line := self.progress.add(event):
             failed = isinstance(event, ModelEnded) and event.failure
             log.log(logging.WARNING if failed else logging.INFO, "profiling: %s", line)
+
+    def over(self, task: asyncio.Task[None]) -> None:
+        """It has ended, perhaps before it began."""
+        if task.cancelled():
+            self.state = "cancelled"
 
     @property
     def status(self) -> Status:
@@ -54,18 +60,24 @@ class Profiler:
         self._own: _Run | None = None
         self._tried: set[str] = set()
 
-    def start(self, wish: Wish) -> str:
+    async def start(self, wish: Wish) -> str:
         """Begin what was asked for; the name of the run. Raises ``Conflict`` while one is on."""
+        own = await own_tasks(wish)
         if self._asked_for is not None and self._asked_for.state == "running":
+            left_s = self._asked_for.progress.all_left_s
+            left = "" if left_s is None else f", about {span(left_s)} left"
             raise Conflict(
-                f"Models are being profiled already ({self._asked_for.name}). Wait for that to end."
+                f"Models are being profiled already ({self._asked_for.name}{left}). Wait for that "
+                f"to end, or DELETE /admin/profiling_status/{self._asked_for.name}."
             )
-        run = self._begin(f"profile-{new_id()}")
-        profiling = Profiling(self._engine, wish, run.tell, idle_s=ASKED_FOR_IDLE_S)
+        run = _Run(f"profile-{new_id()}")
+        profiling = Profiling(self._engine, wish, run.tell, idle_s=ASKED_FOR_IDLE_S, own=own)
+        self._keep(run)
+        self._asked_for = run
         if self._own is not None and self._own.task is not None:
             self._own.task.cancel()
-        self._asked_for = run
-        run.task = asyncio.get_running_loop().create_task(self._through(run, profiling))
+            await asyncio.wait({self._own.task})
+        self._set_going(run, profiling)
         return run.name
 
     def cancel(self, name: str) -> Status:
@@ -123,27 +135,30 @@ class Profiler:
         self._tried.add(looking.identity(model))
         await looking.quiet()
         log.info("nobody asks anything: %s is profiled, about %s", model.id, span(seconds))
-        run = self._own = self._begin(f"idle-{new_id()}")
+        run = self._own = self._keep(_Run(f"idle-{new_id()}"))
         wish = Wish(models=(str(model.ref),), quick=True)
         profiling = Profiling(self._engine, wish, run.tell, idle_s=idle_s)
+        await asyncio.wait({self._set_going(run, profiling)})
+        if isinstance(run.error, Conflict):  # somebody else profiles: later, then
+            self._tried.discard(looking.identity(model))
+
+    def _set_going(self, run: _Run, profiling: Profiling) -> asyncio.Task[None]:
         run.task = asyncio.get_running_loop().create_task(self._through(run, profiling))
-        await asyncio.wait({run.task})
+        run.task.add_done_callback(run.over)
+        return run.task
 
     async def _through(self, run: _Run, profiling: Profiling) -> None:
         try:
             await profiling.run()
             run.state = "done"
-        except asyncio.CancelledError:
-            run.state = "cancelled"
-            raise
         except SmarterRouterError as error:
-            run.state, run.why = "failed", error.message
+            run.state, run.why, run.error = "failed", error.message, error
         except Exception as error:
             run.state, run.why = "failed", f"smarterrouter itself failed: {error!r}"
             log.exception("profiling failed in a way nobody foresaw")
 
-    def _begin(self, name: str) -> _Run:
-        run = self._runs[name] = _Run(name)
+    def _keep(self, run: _Run) -> _Run:
+        self._runs[run.name] = run
         while len(self._runs) > RUNS_KEPT:
             self._runs.popitem(last=False)
         return run

@@ -5,6 +5,7 @@ Decides nothing about models: ``profiling`` does. One run at a time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,11 +26,13 @@ from smarterrouter.profiling.measuring import undisturbed
 from smarterrouter.profiling.runner import Plan, Runner
 from smarterrouter.profiling.sandbox import Sandbox
 from smarterrouter.profiling.task import Said, Task, bundled, read
+from smarterrouter.store.only_one import only_one
 
 log = logging.getLogger(__name__)
 
 JUDGE_S = 180.0
 JUDGE_TOKENS = 1024
+BUSY = "Another smarterrouter is profiling here already. Wait for that to end, or stop it."
 BIGGEST = "biggest"
 """The name that stands for the largest model that chats."""
 
@@ -47,7 +50,10 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 class Profiling:
-    """See above. ``idle_s``: how long nobody must have asked anything before a question is."""
+    """See above. ``idle_s``: how long nobody must have asked anything before a question is.
+
+    ``own`` are the tasks of the wish: see ``own_tasks``.
+    """
 
     def __init__(
         self,
@@ -56,13 +62,13 @@ class Profiling:
         tell: Tell = lambda event: None,
         sandbox: Sandbox | None = None,
         idle_s: float = 0.0,
+        own: Sequence[Task] = (),
     ) -> None:
         self._engine = engine
         self._wish = wish
         self._tell = tell
         self._waits = False
         self._rig = EngineRig(engine, idle_s, self._paused)
-        own = read(wish.prompts.encode(), "the file of prompts") if wish.prompts else ()
         self._options = options(wish, own, judges=self._judge_wanted)
         self._runner = Runner(
             Bench(
@@ -97,14 +103,19 @@ class Profiling:
             self._judge_model()
 
     async def run(self) -> None:
-        """Profile, have answers judged, and route by it from then on. Raises ``ModelNotFound``."""
+        """Profile, have answers judged, and route by it from then on.
+
+        Raises ``ModelNotFound``, and ``Conflict`` where that is being done already: two would
+        measure each other.
+        """
         self.check_judge()
-        try:
-            await self._runner.run()
-            if self._judge_wanted:
-                await self._have_judged()
-        finally:
-            await self._engine.learn()
+        with only_one(self._engine.database, BUSY):
+            try:
+                await self._runner.run()
+                if self._judge_wanted:
+                    await self._have_judged()
+            finally:
+                await self._engine.learn()
 
     def _paused(self, waits: bool) -> None:
         if waits != self._waits:
@@ -167,6 +178,13 @@ class Profiling:
         return ask
 
 
+async def own_tasks(wish: Wish) -> tuple[Task, ...]:
+    """The tasks that come with the wish. Raises ``BadRequest``."""
+    if not wish.prompts:
+        return ()
+    return await asyncio.to_thread(read, wish.prompts.encode(), "the file of prompts")
+
+
 async def forecast(engine: Engine, wish: Wish) -> dict[str, object]:
     """The plan as JSON tells it: models with their seconds, and who is left out and why."""
     left_out: dict[str, str] = {}
@@ -175,7 +193,7 @@ async def forecast(engine: Engine, wish: Wish) -> dict[str, object]:
         if isinstance(event, Skipped):
             left_out[event.model] = event.why
 
-    profiling = Profiling(engine, wish, note)
+    profiling = Profiling(engine, wish, note, own=await own_tasks(wish))
     profiling.check_judge()
     planned = await profiling.plan()
     return {

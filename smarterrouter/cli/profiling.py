@@ -62,7 +62,7 @@ class Here:
 
     def run(self, wish: Report, *, allow_code: bool) -> tuple[Report, list[str]]:
         from smarterrouter.assembly.known import whole_report
-        from smarterrouter.assembly.profiling import Profiling, Wish
+        from smarterrouter.assembly.profiling import Profiling, Wish, own_tasks
         from smarterrouter.cli.profile_screen import Screen
         from smarterrouter.profiling import sandbox
 
@@ -70,7 +70,8 @@ class Here:
             walls = await sandbox.find() if allow_code else None
             with screen:
                 told = Wish(**_read_prompts(wish))
-                await Profiling(engine, told, screen.tell, walls).run()
+                own = await own_tasks(told)
+                await Profiling(engine, told, screen.tell, walls, own=own).run()
             return await asyncio.to_thread(whole_report, engine.notes)
 
         screen = Screen()
@@ -185,17 +186,19 @@ def _read_prompts(wish: Report) -> Report:
     """The wish with the words of the file that it names."""
     if wish["prompts"] is None:
         return wish
+    from smarterrouter.profiling.task import LARGEST_FILE
     from smarterrouter.profiling.task import read as read_tasks
 
     path = Path(wish["prompts"])
+    if path.exists() and not path.is_file():
+        raise BadRequest(f"{path} is not a file.")
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise BadRequest(f"{path} is not UTF-8 text.") from None
-    read_tasks(text.encode(), str(path))
-    return {**wish, "prompts": text}
+    read_tasks(raw, str(path))
+    return {**wish, "prompts": raw.decode()}
 
 
 def _stopped() -> SystemExit:

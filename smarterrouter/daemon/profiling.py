@@ -44,7 +44,7 @@ def profiling_routes(engine: Engine, profiler: Profiler) -> list[Any]:
     ) -> dict[str, object]:
         if dry_run:
             return await forecast(engine, data)
-        return {"schema": SCHEMA, "task": profiler.start(data)}
+        return {"schema": SCHEMA, "task": await profiler.start(data)}
 
     @get("/admin/profiling_status/{task:str}", sync_to_thread=False)
     def status(task: FromPath[str]) -> dict[str, object]:

@@ -22,6 +22,8 @@ from smarterrouter.profiling.checkers.specs import AnyChecker
 
 Level = Literal["easy", "medium", "hard"]
 UNSET_TOKENS = 1024
+LARGEST_FILE, MOST_TASKS = 1 << 20, 1000
+"""Bytes and tasks of a file: reading more would take seconds, and asking more would take days."""
 NAMES = " ".join(GROUPS)
 
 
@@ -83,12 +85,18 @@ def bundled() -> tuple[Task, ...]:
 
 def read(raw: bytes, name: str) -> tuple[Task, ...]:
     """Tasks in TOML; a group that the file names at its top is that of all without their own."""
+    if len(raw) > LARGEST_FILE:
+        raise BadRequest(f"{name} is larger than {LARGEST_FILE >> 20} MB: split it.")
     try:
         file = msgspec.toml.decode(raw, type=_File)
     except msgspec.ValidationError as error:
         raise BadRequest(f"{name}: {_where(str(error), raw)}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise BadRequest(f"{name} is not UTF-8 text.") from None
+    except msgspec.DecodeError as error:
         raise BadRequest(f"{name} is not a file of tasks: {error}.") from None
+    except RecursionError:
+        raise BadRequest(f"{name} is not a file of tasks: it is nested too deeply.") from None
     tasks = tuple(msgspec.structs.replace(t, group=t.group or file.group) for t in file.task)
     if problem := next(_problems(tasks), None):
         raise BadRequest(f"{name}: {problem}.")
@@ -117,6 +125,8 @@ def _where(error: str, raw: bytes) -> str:
 def _problems(tasks: Sequence[Task]) -> Iterator[str]:
     if not tasks:
         yield "it has no task; each begins with [[task]]"
+    if len(tasks) > MOST_TASKS:
+        yield f"it has {len(tasks)} tasks; {MOST_TASKS} are the most"
     seen: set[str] = set()
     for task in tasks:
         if task.id in seen:

@@ -21,6 +21,7 @@ from smarterrouter.profiling.checkers.specs import Exact
 from smarterrouter.profiling.rig import Disturbed
 from smarterrouter.profiling.runner import Runner
 from smarterrouter.profiling.task import Task
+from smarterrouter.store.only_one import only_one
 from tests.support.daemon import Running, backend_of, running
 from tests.support.upstream import Upstream
 
@@ -152,6 +153,13 @@ async def test_a_wrong_name_fails_the_run_with_a_sentence(folder: Path) -> None:
         task = (await client.post("/admin/reprofile", json={"models": ["nobody"]})).json()["task"]
         status = await ended(client, task)
         wrong = await client.post("/admin/reprofile", json={"prompts": "group = 3"})
+        huge = await client.post("/admin/reprofile", json={"prompts": "#" * (1 << 21)})
+        with only_one(daemon.engine.database, "held by the test"):
+            task = (await client.post("/admin/reprofile", json={"quick": True})).json()["task"]
+            held = await ended(client, task)
+        assert (await client.get("/health")).json()["profiling"] == {"state": "idle"}
+    assert (held["state"], "is profiling here already" in held["why"]) == ("failed", True)
+    assert (huge.status_code, "larger than 1 MB" in huge.text) == (400, True)
     assert status["state"] == "failed"
     assert "There is no model 'nobody'" in status["why"]
     assert wrong.status_code == 400
