@@ -113,8 +113,10 @@ async def test_three_real_models_are_told_apart(folder: Path) -> None:
     assert footprints == sorted(footprints)
     for name, count in zip(by_size, footprints, strict=True):
         assert count == pytest.approx(held[name], rel=0.1)
-        assert all(seconds > 0 for kind in ("cold", "warm") for seconds in of[name]["load"][kind])
-        assert len(of[name]["load"]["cold"]) == len(of[name]["load"]["warm"]) == 2
+        load = of[name]["load"]
+        assert all(s > 0 for kind in ("cold", "warm", "unknown") for s in load[kind])
+        assert len(load["cold"]) == len(load["warm"])
+        assert len(load["cold"]) + len(load["unknown"]) == 2, "some systems keep a file's pages"
         assert of[name]["memory"]["why_not_larger"] is None
         larger = of[name]["memory"]["larger"]
         assert larger["context"] == 2 * of[name]["memory"]["usual"]["context"]
