@@ -5,13 +5,18 @@ Decides nothing. A fingerprint reads a few megabytes, however large the files ar
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 SAMPLES, SAMPLE_BYTES = 32, 1 << 16
+KEPT = 0.05  # of the pages; with no more than these in memory, a load is one from the disk
+WINDOW_BYTES = 1 << 26
 
 
 def fingerprint(paths: Iterable[Path]) -> str | None:
@@ -31,16 +36,41 @@ def fingerprint(paths: Iterable[Path]) -> str | None:
 
 
 def drop(paths: Iterable[Path]) -> bool:
-    """Have the system forget what it has read of the files; false where it cannot be told."""
+    """Have the system forget what it has read of the files; whether it then has, but for a little.
+
+    It keeps what another process has mapped, and what lies on a file system in memory. False as
+    well where it cannot be told, or does not tell: Linux says of files that are another's, and
+    that we may not write, that all of them is there.
+    """
     if not hasattr(os, "posix_fadvise"):
         return False
+    kept = pages = 0
     try:
         for path in paths:
             with path.open("rb") as file:
+                with suppress(OSError):  # some systems refuse it where we may only read
+                    os.fdatasync(file.fileno())  # what is not on the disk yet is not forgotten
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    except OSError:
+                for there in _resident(file.fileno()):
+                    kept += len(there) - there.count(0)
+                    pages += len(there)
+    except (AttributeError, OSError, ValueError):  # no mincore; no such file; one that shrinks
         return False
-    return True
+    return kept <= KEPT * pages
+
+
+def _resident(file: int) -> Iterator[bytes]:
+    """A byte for each page, window by window: 0 where the system has none of it in memory."""
+    libc, size = ctypes.CDLL(None, use_errno=True), os.fstat(file).st_size
+    for offset in range(0, size, WINDOW_BYTES):
+        length = min(WINDOW_BYTES, size - offset)
+        # ctypes takes only the address of what can be written: a private copy, never made
+        with mmap.mmap(file, length, access=mmap.ACCESS_COPY, offset=offset) as window:
+            start = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(window)))
+            there = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
+            if libc.mincore(start, ctypes.c_size_t(length), there):
+                raise OSError(ctypes.get_errno(), "mincore")
+        yield there.raw
 
 
 @lru_cache(maxsize=1024)
