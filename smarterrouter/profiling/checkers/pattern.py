@@ -1,44 +1,23 @@
 """Does an answer's regular expression find what it should, and nothing else?
 
-Decides which part of the answer is the expression. It runs in a process of its own with a limit of
-time, since some expressions never come to an end.
+Decides which part of the answer is the expression. It is run ``apart``, since some expressions
+never come to an end.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
-from smarterrouter.profiling.checkers import specs
+from smarterrouter.errors import Unavailable
+from smarterrouter.profiling.checkers import apart, specs
 from smarterrouter.profiling.checkers.reading import body, fences, prose
 from smarterrouter.profiling.checkers.verdict import Verdict
 
-TIME_LIMIT_S = 5.0
 LONGEST = 2_000
 MOST_TRIED = 8
-
-_PROGRAM = """
-import json, re, sys
-task = json.load(sys.stdin)
-for text in task["expressions"]:
-    try:
-        found = re.compile(text)
-        find = found.fullmatch if task["whole"] else found.search
-        missed = [one for one in task["matches"] if not find(one)]
-        wrong = [one for one in task["misses"] if find(one)]
-    except (re.error, OverflowError, RecursionError, ValueError) as error:
-        problem = "it is no regular expression: " + str(error)
-    else:
-        problem = ("it does not find " + repr(missed[0]) if missed else
-                   "it finds " + repr(wrong[0]) if wrong else "")
-    print(json.dumps(problem), flush=True)
-    if not problem:
-        break
-"""
 
 
 def check(spec: specs.Pattern, answer: str) -> Verdict:
@@ -46,35 +25,39 @@ def check(spec: specs.Pattern, answer: str) -> Verdict:
     tried = list(islice(dict.fromkeys(expressions(answer)), MOST_TRIED))
     if not tried:
         return Verdict(0.0, "the answer has no regular expression")
-    problems = _problems(spec, tried)
-    if "" in problems:
-        return Verdict(1.0, f"{tried[problems.index('')][:80]} finds what it should")
-    why = problems[0] if problems else f"it does not come to an end in {TIME_LIMIT_S:g} s"
-    return Verdict(0.0, f"{tried[0][:80]}: {why}")
-
-
-def _problems(spec: specs.Pattern, tried: list[str]) -> list[str]:
-    """What is wrong with each expression, in order; fewer where one took too long."""
     task = {
         "expressions": tried,
         "whole": spec.whole,
         "matches": spec.matches,
         "misses": spec.misses,
     }
-    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM]
     try:
-        done = subprocess.run(  # noqa: S603 - our own program, its input is data
-            command,
-            input=json.dumps(task).encode(),
-            capture_output=True,
-            timeout=TIME_LIMIT_S,
-            check=False,
-            env={},
-        )
-        output = done.stdout
-    except subprocess.TimeoutExpired as late:
-        output = late.stdout or b""
-    return [str(json.loads(line)) for line in output.split(b"\n") if line.endswith(b'"')]
+        ran = apart.run(_problems, task)
+    except Unavailable as error:
+        return Verdict(None, error.message)
+    problems: list[str] = ran.found
+    if "" in problems:
+        return Verdict(1.0, f"{tried[problems.index('')][:80]} finds what it should")
+    return Verdict(0.0, f"{tried[0][:80]}: {problems[0] if problems else ran.stopped}")
+
+
+def _problems(task: Any) -> Iterator[str]:
+    """Run apart: what is wrong with each expression, up to one with which nothing is."""
+    import re
+
+    for text in task["expressions"]:
+        try:
+            found = re.compile(text)
+            find = found.fullmatch if task["whole"] else found.search
+            missed = [one for one in task["matches"] if not find(one)]
+            wrong = [one for one in task["misses"] if find(one)]
+        except (re.error, OverflowError, RecursionError, ValueError) as error:
+            yield f"it is no regular expression: {error}"
+            continue
+        if not missed and not wrong:
+            yield ""
+            return
+        yield f"it does not find {missed[0]!r}" if missed else f"it finds {wrong[0]!r}"
 
 
 _LITERAL = re.compile(

@@ -1,7 +1,8 @@
 """Does an answer's query give the wanted rows?
 
-Decides which of an answer's statements is the query, and whether the rows are the same. It runs
-in an SQLite database in memory that lets it read and nothing else, within limits of time and size.
+Decides which of an answer's statements is the query, and whether the rows are the same. It is run
+``apart``, in an SQLite database in memory that lets it read and nothing else: SQLite looks whether
+to stop only between its steps, and one step can take minutes.
 """
 
 from __future__ import annotations
@@ -11,73 +12,115 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from typing import Any
 
-from smarterrouter.profiling.checkers import specs
+from smarterrouter.errors import Unavailable
+from smarterrouter.profiling.checkers import apart, specs
 from smarterrouter.profiling.checkers.reading import fences
 from smarterrouter.profiling.checkers.verdict import Verdict
 
 LONGEST_QUERY = 20_000
-LARGEST_VALUE = 1_000_000
-STEPS_AT_ONCE = 10_000
-MOST_STEPS = 20_000_000
+LARGEST_VALUE = 10_000
+LARGEST_RESULT = 1_000_000
+MOST_ROWS = 5_000
 MOST_TRIED = 5
 NEARLY = 1e-6
+_HEAP = 64 * 1024 * 1024
+_KEPT_SMALL = f"PRAGMA temp_store=MEMORY; PRAGMA hard_heap_limit={_HEAP};"
 _LIMITS = {
-    sqlite3.SQLITE_LIMIT_LENGTH: LARGEST_VALUE,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: LONGEST_QUERY,
+    sqlite3.SQLITE_LIMIT_COLUMN: 200,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 200,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
-_READING = {
+_READING = (
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
-}
+)
+_FOREIGN_CODE = ("load_extension", "fts3_tokenizer")
+"""Functions that call what a file or an address holds."""
+
 Row = Sequence[object]
 
 
 def check(spec: specs.Sql, answer: str) -> Verdict:
     """1 if the last query of the answer that runs gives the rows; ``None`` if the setup fails."""
-    problem = "the answer has no query"
-    for query in queries(answer)[:MOST_TRIED]:
-        with closing(sqlite3.connect(":memory:")) as database:
-            try:
-                database.executescript(spec.setup)
-            except (sqlite3.Error, sqlite3.Warning) as error:
-                return Verdict(None, f"the task's setup fails: {error}")
-            rows = _rows(database, query, len(spec.rows) + 1)
-        if not isinstance(rows, str):
-            return _compared(rows, spec)
-        problem = problem if problem.startswith("the query") else f"the query fails: {rows}"
-    return Verdict(0.0, problem)
-
-
-def _rows(database: sqlite3.Connection, query: str, most: int) -> list[Row] | str:
-    """What the query gives, at most so many rows; or why it fails."""
-    steps = 0
-
-    def stop() -> bool:
-        nonlocal steps
-        steps += STEPS_AT_ONCE
-        return steps > MOST_STEPS
-
-    for kind, most_of_it in _LIMITS.items():
-        database.setlimit(kind, most_of_it)
-    database.set_authorizer(_allow)
-    database.set_progress_handler(stop, STEPS_AT_ONCE)
+    tried = queries(answer)[:MOST_TRIED]
+    if not tried:
+        return Verdict(0.0, "the answer has no query")
+    if len(spec.rows) >= MOST_ROWS:
+        return Verdict(None, f"the task wants more rows than are taken: {len(spec.rows)}")
     try:
-        return database.execute(query).fetchmany(most)
-    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
-        return "it takes too long" if steps > MOST_STEPS else str(error)[:200]
+        ran = apart.run(_results, _task(spec, tried))
+    except Unavailable as error:
+        return Verdict(None, error.message)
+    fails, *results = ran.found or [ran.stopped]
+    if fails:
+        return Verdict(None, f"the task's setup fails: {fails}")
+    if results and not isinstance(results[-1], str):
+        return _compared([tuple(row) for row in results[-1]], spec)
+    if ran.stopped:
+        return Verdict(0.0, f"the query is stopped: {ran.stopped}")
+    return Verdict(0.0, f"the query fails: {results[0][:200]}")
 
 
-def _allow(action: int, first: str | None, second: str | None, *_: object) -> int:
-    loads = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() == "load_extension"
-    return sqlite3.SQLITE_OK if action in _READING and not loads else sqlite3.SQLITE_DENY
+def _task(spec: specs.Sql, tried: list[str]) -> dict[str, object]:
+    """Values may be as long as the setup, which may have a long one."""
+    largest = max(LARGEST_VALUE, len(spec.setup.encode(errors="replace")))
+    return {
+        "setup": _KEPT_SMALL + spec.setup,
+        "limits": [*_LIMITS.items(), (sqlite3.SQLITE_LIMIT_LENGTH, largest)],
+        "allowed": _READING,
+        "denied": _FOREIGN_CODE,
+        "queries": tried,
+        "most": len(spec.rows) + 1,
+        "room": LARGEST_RESULT,
+    }
+
+
+def _results(task: Any) -> Iterator[str | list[list[object]]]:
+    """Run apart: why the setup fails, or "". Then of each query why it fails, or its rows: the end.
+
+    A result for which there is no room is no better than one for which there is no memory.
+    """
+    import sqlite3
+
+    def allow(action: int, first: str | None, second: str | None, *_: object) -> int:
+        loads = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in task["denied"]
+        fine = action in task["allowed"] and not loads
+        return sqlite3.SQLITE_OK if fine else sqlite3.SQLITE_DENY
+
+    failures = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
+    database = sqlite3.connect(":memory:")
+    try:
+        database.executescript(task["setup"])
+    except failures as error:
+        yield str(error) or type(error).__name__
+        return
+    yield ""
+    for kind, most in task["limits"]:
+        database.setlimit(kind, most)
+    database.set_authorizer(allow)
+    for query in task["queries"]:
+        rows: list[list[object]] = []
+        room = task["room"]
+        try:
+            for row in database.execute(query):
+                rows.append([str(one) if isinstance(one, bytes) else one for one in row])
+                room -= sum(len(str(one)) for one in row)
+                if room < 0:
+                    raise MemoryError
+                if len(rows) == task["most"]:
+                    break
+        except failures as error:
+            yield str(error)
+            continue
+        yield rows
+        return
 
 
 _BEGINS = re.compile(r"(?im)^[ \t>]{0,20}(?:select|with)\b[^\n]*")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import psutil
 import pytest
 
 from smarterrouter.profiling.checkers.pattern import check, expressions
@@ -60,7 +63,16 @@ def test_a_wrong_expression_fails(spec: Pattern, answer: str) -> None:
 
 
 def test_a_pattern_that_never_ends_is_stopped() -> None:
-    assert check(Pattern(["a" * 40 + "!"], []), "`(a|a)*$`").score == 0.0
+    began = time.monotonic()
+    verdict = check(Pattern(["a" * 40 + "!"], []), "`(a|a)*$`")
+    assert (verdict.score, time.monotonic() - began < 15) == (0.0, True)
+    assert verdict.why.startswith("(a|a)*$: it does not come to an end in ")
+    assert psutil.Process().children() == []
+
+
+def test_a_right_expression_passes_though_the_one_after_it_would_never_end() -> None:
+    spec = Pattern(["a" * 40 + "!"], ["b"])
+    assert check(spec, "```\n^a+!$\n(a|a)*$\n```").score == 1.0
 
 
 def test_the_reason_shows_a_text_that_is_missed() -> None:
