@@ -127,7 +127,7 @@ class Profiling:
         async with self._judge() as (name, ask):
             self._tell(StepBegan(f"{name} judges"))
             report: JudgeReport = await judge(
-                self._engine.notes, tasks, ask, name, timeout_s=JUDGE_S, heard=self._heard
+                self._engine.notes, tasks, ask, name, heard=self._heard
             )
         for line in (report.why, *report.notes):
             self._tell(Noted("judge", line))

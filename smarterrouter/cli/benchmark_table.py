@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smarterrouter.cli.render import DASH, table_of
+from smarterrouter.cli.render import DASH, add, plain, table_of
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def _tables(tables: list[Row]) -> Table:
     for one in tables:
         when = datetime.fromtimestamp(one["at"]).strftime("%Y-%m-%d")
         few = "" if one["compares"] else " (too few rows to compare with: it counts for nothing)"
-        shown.add_row(one["name"], str(one["rows"]), when, Text(one["place"] + few))
+        add(shown, one["name"], str(one["rows"]), when, one["place"] + few)
     return shown
 
 
@@ -53,9 +53,9 @@ def _matches(models: list[Row], *, several: bool) -> Table:
             told = [one["table"]] * several
             told += [one["why"]] * (not one["corrected"] and one["score"] < 1)
             row = one["row"] + (f" ({', '.join(told)})" if told else "")
-            shown.add_row(name, Text(row), "by hand" if one["corrected"] else f"{one['score']:.0%}")
+            add(shown, name, row, "by hand" if one["corrected"] else f"{one['score']:.0%}")
         if not found:
-            shown.add_row(model["model"], Text(_why_none(model["matches"]), style="dim"), DASH)
+            add(shown, model["model"], plain(_why_none(model["matches"]), "dim"), DASH)
     return shown
 
 

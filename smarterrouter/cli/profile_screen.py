@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from smarterrouter.cli.render import harmless, plain
 from smarterrouter.profiling import progress as told
 from smarterrouter.profiling.events import Event
 
@@ -19,7 +20,7 @@ class Screen:
         self.progress = told.Progress()
         self._console = Console(stderr=True, highlight=False)
         self._bars = Progress(
-            TextColumn("{task.fields[name]}", table_column=_column(ratio=1)),
+            TextColumn("{task.fields[name]}", table_column=_column(ratio=1), markup=False),
             BarColumn(bar_width=18),
             TextColumn("{task.fields[left]}", table_column=_column(justify="right")),
             console=self._console,
@@ -47,14 +48,15 @@ class Screen:
     def show(self, status: dict[str, Any]) -> None:
         new = min(status["told"] - self._printed, len(status["lines"]))
         for line in status["lines"][len(status["lines"]) - new :] if new else ():
-            self._console.print(line, markup=False, soft_wrap=True)
+            self._console.print(plain(line), soft_wrap=True)
         self._printed = status["told"]
         if self._model is None or self._all is None:
             return
+        step = "waiting: the models are in use" if status["paused"] else status["step"]
         total = max(1, status["asked"] + status["left"])
         self._bars.update(
             self._model,
-            name="waiting: the models are in use" if status["paused"] else status["step"],
+            name=harmless(step),
             total=total,
             completed=status["asked"],
             left=_left(status["model_left_s"]),

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smarterrouter.cli.render import DASH, LONGEST_NAME, table_of, within
+from smarterrouter.cli.render import DASH, LONGEST_NAME, add, plain, table_of, within
 from smarterrouter.profiling.progress import span
 
 BAR = 12
@@ -27,13 +27,13 @@ def show_plan(plan: Row) -> None:
     if plan["models"]:
         table = table_of("model", ("about", "right"))
         for one in plan["models"]:
-            table.add_row(one["model"], span(one["seconds"]))
+            add(table, one["model"], span(one["seconds"]))
         out.print(table)
         out.print(f"About {span(plan['seconds'])} in all. Nothing was done.", markup=False)
     else:
         out.print("There is nothing to profile.")
     for model, why in plan["left_out"].items():
-        out.print(f"{model}: {why}", markup=False)
+        out.print(plain(f"{model}: {why}"))
 
 
 def show_report(report: Row) -> None:
@@ -54,14 +54,14 @@ def _report(report: Row) -> Iterable[RenderableType]:
     yield _models(report["models"])
     for one in report["models"]:
         if one["failure"]:
-            yield Text(f"{one['model']} was given up: {one['failure']}", style="yellow")
+            yield plain(f"{one['model']} was given up: {one['failure']}", "yellow")
         elif not one["done"] and not one["imported"]:
-            yield Text(f"{one['model']} is not finished: the next run goes on.", style="yellow")
+            yield plain(f"{one['model']} is not finished: the next run goes on.", "yellow")
     yield Text(LEGEND, style="dim")
     if report["best"]:
         yield _best(report["best"], report["groups"])
     for judge in report["judges"]:
-        yield Text(f"The judge {judge['why']}")
+        yield plain(f"The judge {judge['why']}")
     if missing := [group for group in report["groups"] if group not in report["best"]]:
         yield Text(
             f"Nothing was measured of {', '.join(missing)}: there, size and quantisation count."
@@ -79,7 +79,7 @@ def _models(models: Sequence[Row]) -> Table:
         for number, (name, score) in enumerate(zip(names, scores, strict=False)):
             shown = within(name, LONGEST_NAME) + (" *" if one["imported"] else "")
             more = figures if number == 0 else ("", "", "")
-            table.add_row(shown, bar(score), _percent(score), *more)
+            add(table, shown, bar(score), _percent(score), *more)
     if any(one["imported"] for one in models):
         table.caption = "* measured by somebody else"
         table.caption_justify = "left"
@@ -105,19 +105,19 @@ def _best(best: Row, groups: Sequence[str]) -> Table:
             if one["subject"]:
                 name = within(one["subject"], 40)
                 row = (name, f"{one['mean']:.0%}", f"{one['score']:.0%}")
-            table.add_row(group, *row, style=style)
+            add(table, group, *row, style=style)
     table.caption = "likely: with what its other groups suggest, where few prompts were asked"
     table.caption_justify = "left"
     return table
 
 
 def _card(one: Row) -> Iterable[RenderableType]:
-    yield Text.assemble((one["model"], "bold"), f"  on {one['backend']}", _about(one))
+    yield Text.assemble(plain(one["model"], "bold"), plain(f"  on {one['backend']}{_about(one)}"))
     yield _facts(one)
     for candidate in one["candidates"]:
         yield _candidate(candidate)
     if one["failure"]:
-        yield Text(f"It was given up: {one['failure']}", style="yellow")
+        yield plain(f"It was given up: {one['failure']}", "yellow")
     elif not one["done"] and not one["imported"]:
         yield Text("It is not finished: the next run goes on.", style="yellow")
     if one["candidates"]:
@@ -135,7 +135,7 @@ def _facts(one: Row) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in [*_loads(one), *_speeds(one), *_memory(one), *_abilities(one)]:
-        table.add_row(name, Text(text))
+        add(table, name, text)
     return table
 
 
@@ -188,16 +188,15 @@ def _candidate(candidate: Row) -> RenderableType:
     )
     for group, score in candidate["groups"].items():
         likely = DASH if score["mean"] is None else f"{score['score']:.0%}"
-        table.add_row(
-            group, bar(score), _percent(score), likely, str(score["asked"]), _remark(score)
-        )
+        asked, remark = str(score["asked"]), _remark(score)
+        add(table, group, bar(score), _percent(score), likely, asked, remark)
     whole = candidate["overall"]
     table.add_section()
-    table.add_row("overall", bar(whole), _percent(whole), "", str(whole["count"]), "")
+    add(table, "overall", bar(whole), _percent(whole), "", str(whole["count"]), "")
     if reason := _settled(candidate):
-        table.caption = f"{candidate['subject']}: {reason}"
+        table.caption = plain(f"{candidate['subject']}: {reason}", "table.caption")
         table.caption_justify = "left"
-    table.title = candidate["subject"]
+    table.title = plain(candidate["subject"], "table.title")
     table.title_justify = "left"
     return table
 

@@ -14,6 +14,24 @@ SHOWN = 0.0005
 
 DASH = "\N{EN DASH}"
 LONGEST_NAME = 25
+_CONTROLS = dict.fromkeys(
+    {*range(32), *range(127, 160)} - set(b"\t\n\r"), "\N{REPLACEMENT CHARACTER}"
+)
+
+
+def harmless(text: str) -> str:
+    """Without the characters that a terminal would take for orders."""
+    return text.translate(_CONTROLS)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Names and other free text as they are: brackets in them are no markup."""
+    return Text(harmless(text), style=style)
+
+
+def add(table: Table, *cells: str | Text, style: str = "") -> None:
+    """A row of plain text."""
+    table.add_row(*(plain(one) if isinstance(one, str) else one for one in cells), style=style)
 
 
 def show_decision(decision: dict[str, Any], explain: bool) -> None:
@@ -21,22 +39,22 @@ def show_decision(decision: dict[str, Any], explain: bool) -> None:
     out = Console(highlight=False)
     if not explain:
         if decision["model"]:
-            out.print(decision["model"], markup=False, soft_wrap=True)
+            out.print(plain(decision["model"]), soft_wrap=True)
         return
     needs = [need for need in decision["needs"] if need != "chat"]
     wants = f", needs {' and '.join(needs)}" if needs else ""
-    out.print(
+    seen = (
         f"{decision['group']} ({decision['category']}), {decision['difficulty']} "
-        f"{decision['difficulty_score']:.2f}, about {decision['prompt_tokens']} tokens{wants}",
-        markup=False,
+        f"{decision['difficulty_score']:.2f}, about {decision['prompt_tokens']} tokens{wants}"
     )
+    out.print(plain(seen))
     if decision["candidates"]:
         out.print(_candidates(decision["candidates"]))
         out.print(_reasons(decision["candidates"][0]))
     if decision["rejected"]:
         out.print(_rejected(decision["rejected"]))
     if decision["candidates"]:
-        out.print(decision["why"], style="bold", markup=False)
+        out.print(plain(decision["why"], "bold"))
 
 
 def _candidates(candidates: list[dict[str, Any]]) -> Table:
@@ -52,7 +70,8 @@ def _candidates(candidates: list[dict[str, Any]]) -> Table:
     for candidate in candidates:
         terms = {term["name"]: term["value"] for term in candidate["terms"]}
         seconds = candidate["expected_seconds"]
-        table.add_row(
+        add(
+            table,
             within(candidate["model"], LONGEST_NAME),
             *(f"{terms[name]:+.3f}" if name in terms else DASH for name in names),
             f"{candidate['score']:.3f}",
@@ -76,14 +95,14 @@ def _reasons(winner: dict[str, Any]) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for term in winner["terms"]:
-        table.add_row(term["name"], f"{term['value']:+.3f}", term["why"])
+        add(table, term["name"], f"{term['value']:+.3f}", term["why"])
     return table
 
 
 def _rejected(rejected: list[dict[str, Any]]) -> Table:
     table = Table("rejected", "why", box=box.SIMPLE_HEAD, pad_edge=False)
     for rejection in rejected:
-        table.add_row(rejection["model"], rejection["reason"])
+        add(table, rejection["model"], rejection["reason"])
     return table
 
 
@@ -102,7 +121,8 @@ def show_models(models: list[dict[str, Any]]) -> None:
     table.add_column("loaded", no_wrap=True)
     for model in models:
         known = model.get("meta") or {}
-        table.add_row(
+        add(
+            table,
             model["id"],
             " ".join(model.get("homes") or [str(model.get("owned_by") or DASH)]),
             _short(known.get("size"), "B"),
@@ -125,10 +145,10 @@ def show_findings(findings: list[dict[str, Any]]) -> None:
     table.add_column(overflow="fold")
     for finding in findings:
         status = finding["status"]
-        found = Text(finding["found"])
+        found = plain(finding["found"])
         if finding["remedy"]:
-            found.append(f"\n{finding['remedy']}", style="bold")
-        table.add_row(Text(status, style=colours[status]), Text(finding["check"]), found)
+            found.append(harmless(f"\n{finding['remedy']}"), style="bold")
+        add(table, Text(status, style=colours[status]), finding["check"], found)
     out.print(table)
 
 

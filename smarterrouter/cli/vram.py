@@ -185,9 +185,11 @@ def _change(daemon: Daemon, model: str, verb: str) -> dict[str, Any]:
 
     from rich.console import Console
 
+    from smarterrouter.cli.render import plain
+
     path = f"/admin/models/{quote(model, safe='/')}/{verb}"
     try:
-        with Console(stderr=True, highlight=False).status(f"{verb} {model} ..."):
+        with Console(stderr=True, highlight=False).status(plain(f"{verb} {model} ...")):
             return daemon.ask(path, {})
     except SmarterRouterError as error:
         if error.code != "model_not_found":
@@ -269,6 +271,7 @@ def _watch(daemon: Daemon, report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from smarterrouter.cli.render import plain
     from smarterrouter.cli.vram_table import view
 
     out = Console(highlight=False)
@@ -280,4 +283,4 @@ def _watch(daemon: Daemon, report: dict[str, Any]) -> None:
             try:
                 live.update(view(daemon.report()), refresh=True)
             except Unavailable as error:
-                live.update(f"{error.message} Trying again until Ctrl-C.", refresh=True)
+                live.update(plain(f"{error.message} Trying again until Ctrl-C."), refresh=True)

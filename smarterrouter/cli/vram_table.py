@@ -16,7 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from smarterrouter.cli.render import DASH, LONGEST_NAME, within
+from smarterrouter.cli.render import DASH, LONGEST_NAME, add, plain, within
 
 BAR = 30
 SPARE = 7
@@ -47,7 +47,7 @@ def view(report: Row) -> RenderableType:
         parts.append("No device tells what memory there is: models are loaded without counting.")
     parts += _models(ours, models, len(report["devices"]))
     parts += _unmanaged([model for model in models if not model["managed"]])
-    parts += [Text(line, style="bold") for line in _queue(report["queue"])]
+    parts += [plain(line, "bold") for line in _queue(report["queue"])]
     return Group(*parts)
 
 
@@ -56,7 +56,7 @@ def view(report: Row) -> RenderableType:
 
 def _device(device: Row) -> Iterable[RenderableType]:
     total = device["total_bytes"]
-    head = Text.assemble((device["id"], "bold"), f"  {device['name']}")
+    head = Text.assemble(plain(device["id"], "bold"), plain(f"  {device['name']}"))
     if device["gone"]:
         yield head.append(": it has gone", style="red")
     elif not total:
@@ -65,7 +65,7 @@ def _device(device: Row) -> Iterable[RenderableType]:
         line = Table.grid(expand=True)
         line.add_column(no_wrap=True)
         line.add_column(justify="right", style="dim", no_wrap=True)
-        line.add_row(head, f"{gb(total)} GB, {gb(device['budget_bytes'])} for models")
+        add(line, head, f"{gb(total)} GB, {gb(device['budget_bytes'])} for models")
         yield line
         yield _bar(device["own_bytes"], device["foreign_bytes"], total)
 
@@ -108,7 +108,7 @@ def _models(ours: list[Row], every: list[Row], devices: int) -> Iterable[Rendera
         yield Text(f"{len(away)} more are not loaded: `smarterrouter models` lists them.", "dim")
     for model in ours:
         if model["failure"]:
-            yield Text(f"{model['model']} failed: {model['failure']}", style="red")
+            yield plain(f"{model['model']} failed: {model['failure']}", "red")
 
 
 def _table(here: list[Row], away: list[Row], several: bool, doubled: set[str]) -> Table:
@@ -130,7 +130,7 @@ def _table(here: list[Row], away: list[Row], several: bool, doubled: set[str]) -
         where = [_where(model)] if several else []
         name = within(name_of(model, doubled), room)
         style = "" if _in_memory(model) else "dim"
-        table.add_row(name, *_figures(model), *where, *_uses(model), style=style)
+        add(table, name, *_figures(model), *where, *_uses(model), style=style)
     return table
 
 
@@ -173,7 +173,7 @@ def _unmanaged(models: list[Row]) -> Iterable[Text]:
         limits = sorted({model["concurrency"] for model in its if model["concurrency"]})
         limit = f"{' or '.join(map(str, limits))} a model" if limits else "none is set"
         count = f"{len(its)} model{'' if len(its) == 1 else 's'}"
-        yield Text(
+        yield plain(
             f"{backend} ({count}) manages its own memory: here only a limit on requests at once "
             f"applies ({limit})."
         )
@@ -203,7 +203,8 @@ def show_history(history: Sequence[Row]) -> None:
     table.add_column("why", overflow="fold")
     for one in history:
         seconds = one["seconds"]
-        table.add_row(
+        add(
+            table,
             _when(one["at"]),
             one["kind"],
             within(one["model"], LONGEST_NAME),

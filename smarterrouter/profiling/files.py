@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.groups import GROUPS
@@ -20,12 +20,25 @@ from smarterrouter.domain.profiles import Answer, Depth, Figures, ProfiledModel,
 from smarterrouter.errors import BadRequest
 from smarterrouter.profiling.checkers.verdict import How
 from smarterrouter.profiling.findings import IMPORTED, Found
-from smarterrouter.profiling.measuring import LoadTimes
+from smarterrouter.profiling.measuring import Abilities, AtOnce, LoadTimes, Memory
 from smarterrouter.profiling.quiz import NO_THINK
 from smarterrouter.profiling.speed import Speed
 
 SCHEMA = 1
 UNNAMED_BACKEND = "profiles"
+STEPS: Mapping[str, type[Struct]] = {
+    "load": LoadTimes,
+    "speed": Speed,
+    "abilities": Abilities,
+    "parallel": AtOnce,
+    "memory": Memory,
+}
+"""The steps of profiling whose figures are shared, and their form."""
+
+RATE, LEAST_RATE = "tps", 1e-6
+"""How the name of a rate ends, and tokens a second: slower than that is no model."""
+TOO_MUCH = 2**63
+"""No figure is so large; the database could not hold it."""
 
 
 class _Model(msgspec.Struct):
@@ -92,7 +105,7 @@ def read_records(path: Path, at: float) -> tuple[ProfileRecord, ...]:
     file = _read(path)
     entries = [one for name, one in _given(file).items() if not name.endswith(NO_THINK)]
     backends = {entry.model: entry.backend for entry in entries}
-    records = [record for entry in entries for record in _of_model(entry, at)]
+    records = [record for entry in entries for record in _of_model(entry, _steps(entry, path), at)]
     for item in file.evidence:
         _evidence(item, path)
         grouped = item if item.group in GROUPS else structs.replace(item, group=None)
@@ -123,9 +136,68 @@ def _read(path: Path) -> _File:
         raise BadRequest(f"{path} cannot be read: {error.strerror}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} is not a profile file: {error}.") from None
+    except RecursionError:
+        raise BadRequest(f"{path} is not a profile file: it is nested too deeply.") from None
     if file.schema != SCHEMA:
         raise BadRequest(f"{path} has schema {file.schema}; this version reads schema {SCHEMA}.")
+    for entry in file.models:
+        _check(entry, path)
     return file
+
+
+def _check(entry: _Model, path: Path) -> None:
+    """Raises ``BadRequest`` for the first figure that can be none, of the entry or of a step."""
+    steps = msgspec.to_builtins(_steps(entry, path))
+    for name, number in _numbers("", structs.asdict(entry) | {"figures": steps}):
+        least = _least(name.rpartition(".")[2])
+        if not least <= number < TOO_MUCH:
+            raise BadRequest(
+                f"{path}: {name} of {entry.model} is {number!s:.25}; it must be at least "
+                f"{least:g} and below 2**63."
+            )
+
+
+def _least(name: str) -> float:
+    if name.endswith(RATE):
+        return LEAST_RATE
+    return 1 if name == "context_length" else 0
+
+
+def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
+    """Every number in it, with the names that lead there."""
+    match value:
+        case bool():
+            return
+        case int() | float():
+            yield name, value
+        case dict():
+            for key, inner in value.items():
+                yield from _numbers(f"{name}.{key}" if name else key, inner)
+        case list() | tuple():
+            for inner in value:
+                yield from _numbers(name, inner)
+
+
+def _steps(entry: _Model, path: Path) -> dict[str, Struct]:
+    return {
+        step: _step(entry.model, step, body, path) for step, body in (entry.figures or {}).items()
+    }
+
+
+def _step(model: str, step: str, body: msgspec.Raw, path: Path) -> Struct:
+    """Raises ``BadRequest`` where it is not what that step of profiling writes."""
+    if step not in STEPS:
+        raise BadRequest(
+            f"{path}: the figures of {model} have a step '{step}'; known ones are "
+            f"{', '.join(STEPS)}."
+        )
+    try:
+        return msgspec.json.decode(body, type=STEPS[step])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = str(error)
+    except RecursionError:
+        why = "it is nested too deeply"
+    raise BadRequest(f"{path}: the figures of {model} have a wrong step '{step}': {why}.")
 
 
 def _given(file: _File) -> dict[str, _Model]:
@@ -136,7 +208,7 @@ def _given(file: _File) -> dict[str, _Model]:
     return given
 
 
-def _of_model(entry: _Model, at: float) -> Iterator[ProfileRecord]:
+def _of_model(entry: _Model, measured: Mapping[str, Struct], at: float) -> Iterator[ProfileRecord]:
     identity = _identity(entry.backend, entry.model)
     yield ProfiledModel(
         identity=identity,
@@ -152,12 +224,11 @@ def _of_model(entry: _Model, at: float) -> Iterator[ProfileRecord]:
         context_length=entry.context_length,
         capabilities=tuple(entry.capabilities or ()),
     )
-    steps = dict(entry.figures or {})
-    if "speed" not in steps:
-        steps["speed"] = msgspec.Raw(msgspec.json.encode(_speed(entry)))
+    steps: dict[str, Struct] = {"speed": _speed(entry), **measured}
     if "load" not in steps and entry.load_seconds is not None:
-        steps["load"] = msgspec.Raw(msgspec.json.encode(LoadTimes(unknown=(entry.load_seconds,))))
-    for step, body in steps.items():
+        steps["load"] = LoadTimes(unknown=(entry.load_seconds,))
+    for step, figures in steps.items():
+        body = msgspec.Raw(msgspec.json.encode(figures))
         yield Figures(identity=identity, step=step, body=body, at=at)
 
 
@@ -224,7 +295,7 @@ def _entry(one: Found) -> _Model:
         size_bytes=model.size_bytes,
         parameters=model.parameters,
         quantization=model.quantization,
-        context_length=model.context_length,
+        context_length=model.context_length or None,
         capabilities=list(model.capabilities),
         footprint_bytes=profile.footprint_bytes,
         load_seconds=profile.load_seconds,

@@ -47,13 +47,14 @@ async def judge(
     ask: Ask,
     name: str,
     *,
-    timeout_s: float,
+    timeout_s: float | None = None,
     heard: Callable[[int, int], None] = lambda number, of: None,
     wall: Callable[[], float] = time.time,
 ) -> JudgeReport:
     """Ask what has not been asked. ``heard`` is told how many questions were answered, of all.
 
-    ``name`` is the judge's model id: it may be one of those judged.
+    ``name`` is the judge's model id: it may be one of those judged. ``timeout_s`` is for an ask
+    without a limit of its own; it would count waiting for people's requests, too.
     """
     answers = await asyncio.to_thread(notes.answers)
     wanted = comparisons(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct, structs
 
 from smarterrouter.domain.groups import GROUPS
 from smarterrouter.domain.profiles import Answer, Figures
@@ -19,13 +20,29 @@ from smarterrouter.profiling.findings import Found
 from smarterrouter.profiling.judging import STEP as JUDGE
 from smarterrouter.profiling.judging import judged
 from smarterrouter.profiling.quiz import SETTLED, item_of, scores_of
-from smarterrouter.profiling.statistics import Interval, Item, Standing, placed, standings
+from smarterrouter.profiling.statistics import (
+    Interval,
+    Item,
+    Settled,
+    Standing,
+    placed,
+    standings,
+)
 from smarterrouter.profiling.task import Task
 
 SCHEMA = 1
 Report = dict[str, Any]
-Reasons = Mapping[str, Mapping[str, Any]]
-"""By subject: why its scores had settled."""
+
+
+class _Reason(Struct, frozen=True):
+    """Why a subject's scores had settled, as far as they had; see ``quiz``."""
+
+    groups: dict[str, Settled] = {}
+    overall: Settled | None = None
+
+
+Reasons = Mapping[str, _Reason]
+"""By subject."""
 
 
 def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[Task]) -> Report:
@@ -40,7 +57,7 @@ def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[T
     items, scores = _items(tasks, flat), scores_of(flat)
     scored = standings(items, scores)
     reasons = {
-        subject: told | {"overall": told["overall"] and placed(items, scores, subject)}
+        subject: structs.replace(told, overall=told.overall and placed(items, scores, subject))
         for subject, told in _reasons(every).items()
     }
     return {
@@ -62,12 +79,20 @@ def _items(tasks: Iterable[Task], answers: Iterable[Answer]) -> list[Item]:
     return list(items.values())
 
 
-def _reasons(figures: Iterable[Figures]) -> dict[str, dict[str, Any]]:
+def _reasons(figures: Iterable[Figures]) -> dict[str, _Reason]:
     return {
-        one.step.removeprefix(SETTLED): msgspec.json.decode(one.body)
+        one.step.removeprefix(SETTLED): reason
         for one in figures
-        if one.step.startswith(SETTLED)
+        if one.step.startswith(SETTLED) and (reason := _decoded(one.body))
     }
+
+
+def _decoded(body: msgspec.Raw) -> _Reason | None:
+    """What is of another form is not known."""
+    try:
+        return msgspec.json.decode(body, type=_Reason)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _model(
@@ -98,7 +123,7 @@ def _model(
         "abilities": msgspec.to_builtins(one.abilities.found) if one.abilities else None,
         "dimensions": one.abilities.dimensions if one.abilities else None,
         "candidates": [
-            _candidate(subject, answers, scored[subject], reasons.get(subject, {}))
+            _candidate(subject, answers, scored[subject], reasons.get(subject, _Reason()))
             for subject in one.subjects
             if subject in scored
         ],
@@ -106,14 +131,13 @@ def _model(
 
 
 def _candidate(
-    subject: str, answers: Sequence[Answer], standing: Standing, reasons: Mapping[str, Any]
+    subject: str, answers: Sequence[Answer], standing: Standing, reason: _Reason
 ) -> Report:
     own = [answer for answer in answers if answer.subject == subject]
-    why = reasons.get("groups") or {}
     return {
         "subject": subject,
         "overall": _interval(standing.overall),
-        "settled": msgspec.to_builtins(reasons.get("overall")),
+        "settled": msgspec.to_builtins(reason.overall),
         "tokens": sum(answer.answer_tokens or 0 for answer in own),
         "seconds": sum(answer.seconds for answer in own),
         "groups": {
@@ -121,7 +145,7 @@ def _candidate(
                 "score": score.score,
                 **_interval(score.interval),
                 **_counts([a for a in own if a.group == group]),
-                "settled": why.get(group),
+                "settled": msgspec.to_builtins(reason.groups.get(group)),
             }
             for group, score in standing.groups.items()
         },

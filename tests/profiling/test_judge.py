@@ -888,6 +888,22 @@ async def test_a_judge_that_hangs_times_out() -> None:
     assert result.failure is Failure.TIMEOUT
 
 
+async def test_a_judge_with_a_limit_of_its_own_has_no_other() -> None:
+    async def hang(messages: Sequence[tuple[str, str]]) -> str:
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(60)
+        return "A"
+
+    async def wait(messages: Sequence[tuple[str, str]]) -> str:
+        await asyncio.sleep(0.05)
+        return "A"
+
+    [result] = (await run(all_pairs()[:1], hang, timeout_s=None, retries=0)).results
+    assert result.failure is Failure.TIMEOUT
+    [result] = (await run(all_pairs()[:1], wait, timeout_s=None, retries=0)).results
+    assert result.preference is A
+
+
 async def test_a_judge_that_times_out_now_and_then_is_used() -> None:
     calls = iter(range(10_000))
 
@@ -1115,6 +1131,8 @@ async def test_an_address_may_be_written_in_many_ways(form: str) -> None:
         (None, ""),
         ([{"type": "text", "text": "A"}, {"type": "text", "text": "!"}], "A!"),
         (7, ""),
+        ([{"type": "text", "text": 7}], ""),
+        ([{"type": "text", "text": {"value": "B"}}, 5, {"text": None}, {"text": "A"}], "A"),
     ],
 )
 async def test_the_content_of_an_answer_is_read(content: object, text: str) -> None:

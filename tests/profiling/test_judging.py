@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from smarterrouter.domain.chat import ChatRequest
+from smarterrouter.domain.models import Model
 from smarterrouter.errors import BackendTimeout, BadRequest
+from smarterrouter.profiling.asking import Reply, question
 from smarterrouter.profiling.bench import Bench, Options
 from smarterrouter.profiling.checkers.specs import Judged
 from smarterrouter.profiling.findings import evidence, found
 from smarterrouter.profiling.judge import Ask, JudgeReport
 from smarterrouter.profiling.judging import judge, judged
+from smarterrouter.profiling.measuring import undisturbed
 from smarterrouter.profiling.runner import Runner
-from smarterrouter.profiling.task import Task
+from smarterrouter.profiling.task import Said, Task
 from smarterrouter.routing.quality import ProfiledQuality
 from smarterrouter.store.profiles import Profiles
 from smarterrouter.store.writer import Writer
@@ -157,6 +161,35 @@ async def test_what_timed_out_is_asked_again_the_next_time(
     count: list[int] = []
     assert (await asked(notes, preferring_good(count))).trusted
     assert len(count) == 2 * len(OPEN)
+
+
+async def test_waiting_for_peoples_requests_is_no_time_out(notes: Profiles) -> None:
+    """The judge's own limit counts from when it is asked; until then it may take as it takes."""
+    await profiled(notes)
+    rig = Busy([model("judge")], lambda request, model: said('{"better": "A"}'))
+    [own] = rig.there
+
+    async def local(turns: Sequence[tuple[str, str]]) -> str:
+        request = question(own.id, [Said("user", turns[-1][1])], 64)
+        return (await undisturbed(rig, lambda: rig.ask(request, own, LIMIT_S))).text
+
+    report = await judge(notes, OPEN[:1], local, "judge")
+    assert report.counts.failures == {}
+    assert len(rig.asked) == 2, "a pair in both orders"
+
+
+LIMIT_S = 0.25
+
+
+class Busy(FakeRig):
+    """Somebody asks it something, for longer than a judge has."""
+
+    async def quiet(self) -> None:
+        await asyncio.sleep(2 * LIMIT_S)
+
+    async def ask(self, request: ChatRequest, model: Model, limit_s: float) -> Reply:
+        async with asyncio.timeout(limit_s):
+            return await super().ask(request, model, limit_s)
 
 
 def test_only_tasks_without_a_checker_need_a_judge() -> None:

@@ -147,7 +147,8 @@ def _answer(raw: bytes, who: str) -> str:
     except (KeyError, IndexError, TypeError, AttributeError):
         raise BackendError(f"{who} sent no answer. {_sentence(raw)[0]}".strip()) from None
     if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
 
 

@@ -63,7 +63,7 @@ async def run(
     heard: Heard | None = None,
     earlier: Iterable[Result] = (),
     retries: int = 3,
-    timeout_s: float = 180.0,
+    timeout_s: float | None = 180.0,
     concurrency: int = 1,
     stop_after_failures: int = 8,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -71,7 +71,8 @@ async def run(
 ) -> Hearing:
     """Ask whatever ``earlier`` has no final answer to; ``heard`` gets each new result at once.
 
-    ``timeout_s`` is for one attempt. Ends early after so many questions in a row without a
+    ``timeout_s`` is for one attempt, all that ``ask`` waits for included; ``None`` where ``ask``
+    has a limit of its own. Ends early after so many questions in a row without a
     verdict, or when the key is refused; what was judged by then stays. Raises whatever ``heard``
     raises, and what ``ask`` raises but for ``SmarterRouterError`` and ``TimeoutError``.
     """
@@ -108,7 +109,7 @@ class _Asking:
         self,
         ask: Ask,
         retries: int,
-        timeout_s: float,
+        timeout_s: float | None,
         sleep: Callable[[float], Awaitable[object]],
         chance: Random,
     ) -> None:
