@@ -124,8 +124,15 @@ class Watch:
         for event in events[self._heard :]:
             made = re.match("to make room for (.*?),", event.why)
             if made and event.kind is Kind.UNLOAD:
-                self._room_for.add(ModelRef(*made[1].split("/")))
+                wanting = ModelRef(*made[1].split("/"))
+                if self._has_waited(wanting, event.seconds):
+                    self._room_for.add(wanting)
         self._heard = len(events)
+
+    def _has_waited(self, ref: ModelRef, seconds: float) -> bool:
+        """Whether somebody who waits for it has done so for so long: since its victim had to go."""
+        now, line = self.house.loop.time(), self.planner.line
+        return ref in line and now - line.oldest(ref) >= seconds - TICK_S
 
     def remember(self) -> None:
         self._room_for &= self._wanted().keys()
