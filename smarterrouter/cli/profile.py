@@ -77,7 +77,7 @@ def run(
     settings = _settings(models_dir, config)
     place = profiling.place(settings, None if models_dir else url, here=models_dir is not None)
     if dry_run:
-        planned = place.plan(wish)
+        planned = place.plan(wish, allow_code=allow_code)
         _print(planned, as_json, profiling.show_plan)
         return
     report, failed = place.run(wish, allow_code=allow_code)

@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 class Place(Protocol):
     """Where profiling is done."""
 
-    def plan(self, wish: Report) -> Report:
+    def plan(self, wish: Report, *, allow_code: bool) -> Report:
         """What would be done, and how long that would take."""
 
     def run(self, wish: Report, *, allow_code: bool) -> tuple[Report, list[str]]:
@@ -54,11 +54,17 @@ class Here:
         self._settings = settings
         logging.getLogger("smarterrouter").addHandler(logging.NullHandler())
 
-    def plan(self, wish: Report) -> Report:
+    def plan(self, wish: Report, *, allow_code: bool) -> Report:
         from smarterrouter.assembly.profiling import Wish, forecast
+        from smarterrouter.profiling import sandbox
+
+        async def planned(engine: Engine) -> Report:
+            if allow_code:
+                await sandbox.find()
+            return await forecast(engine, told)
 
         told = Wish(**_read_prompts(wish))
-        return self._with_engine(lambda engine: forecast(engine, told))
+        return self._with_engine(planned)
 
     def run(self, wish: Report, *, allow_code: bool) -> tuple[Report, list[str]]:
         from smarterrouter.assembly.known import whole_report
@@ -103,17 +109,14 @@ class There:
         self._settings = settings
         self._url = url
 
-    def plan(self, wish: Report) -> Report:
+    def plan(self, wish: Report, *, allow_code: bool) -> Report:
+        _no_code(allow_code)
         return self._ask("/admin/reprofile?dry_run=true", _read_prompts(wish))
 
     def run(self, wish: Report, *, allow_code: bool) -> tuple[Report, list[str]]:
         from smarterrouter.cli.profile_screen import Screen
 
-        if allow_code:
-            raise BadRequest(
-                "The daemon runs no code that models write. Stop it and profile without it, or "
-                "leave --allow-code out: then code is only read."
-            )
+        _no_code(allow_code)
         task = self._ask("/admin/reprofile", _read_prompts(wish))["task"]
         try:
             with Screen() as screen:
@@ -141,6 +144,14 @@ class There:
         if answer is None:
             raise Unavailable("The daemon no longer answers. What it found out so far is kept.")
         return answer
+
+
+def _no_code(allow_code: bool) -> None:
+    if allow_code:
+        raise BadRequest(
+            "The daemon runs no code that models write. Stop it and profile without it, or leave "
+            "--allow-code out: then code is only read."
+        )
 
 
 def kept(settings: Settings) -> Report:
