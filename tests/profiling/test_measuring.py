@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from smarterrouter.domain.chat import ChatRequest
@@ -9,11 +11,16 @@ from smarterrouter.domain.models import Model
 from smarterrouter.domain.profiles import Depth
 from smarterrouter.errors import BackendTimeout
 from smarterrouter.profiling.asking import Reply
-from smarterrouter.profiling.measuring import FIRST_LIMIT_S, READ_S, timed
+from smarterrouter.profiling.measuring import FIRST_LIMIT_S, READ_S, at_once, timed
 from smarterrouter.profiling.rig import Pace
 from tests.fakes.rig import FakeRig, model
 
 DECODE_TPS = 20.0
+
+
+class Wall:
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 class Machine(FakeRig):
@@ -83,6 +90,25 @@ async def test_a_length_that_takes_too_long_is_told_and_the_others_stand() -> No
     assert found.prefill_tps == pytest.approx(200.0)
     assert found.why
     assert "prompts of 4096 tokens take too long" in found.why
+
+
+async def test_requests_at_once_that_take_too_long_have_no_rate() -> None:
+    class Crowded(Machine):
+        async def ask(self, request: ChatRequest, model: Model, limit_s: float) -> Reply:
+            self._now += 1
+            await asyncio.sleep(0)
+            try:
+                if self._now > 2:
+                    raise BackendTimeout("a had not answered.")
+                return self.says(request, model)
+            finally:
+                self._now -= 1
+
+    rig = Crowded(900.0)
+    rows = (await at_once(rig, A, rig.pace(A), Wall())).rows
+    assert [row.requests for row in rows] == [2, 4]
+    assert rows[0].tps
+    assert rows[1].tps is None
 
 
 async def test_a_model_that_never_answers_fails() -> None:
