@@ -47,6 +47,15 @@ def questions_s(spent_s: float) -> float:
     return max(QUICK_S / 3, QUICK_S - spent_s)
 
 
+def rest_asked(left: int, of: int) -> float:
+    """The part of the tasks that are left which will probably be asked, of all.
+
+    Whoever was asked more than is usual is asked everything.
+    """
+    asked = of - left
+    return (ASKED * of - asked) / left if left and asked < ASKED * of else 1.0
+
+
 def gain(at_once: int) -> float:
     """How much sooner several are answered at once than one by one, as is usual."""
     return math.sqrt(at_once)

@@ -27,7 +27,7 @@ from smarterrouter.profiling.checkers.reading import answer_of
 from smarterrouter.profiling.checkers.specs import Judged, Python, Shell
 from smarterrouter.profiling.checkers.verdict import How, Verdict
 from smarterrouter.profiling.events import Answered
-from smarterrouter.profiling.forecast import ANSWERED, AT_ONCE, gain, task_s
+from smarterrouter.profiling.forecast import ANSWERED, AT_ONCE, gain, rest_asked, task_s
 from smarterrouter.profiling.measuring import PASSING, ask, limit_s, together, works
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.sandbox import Sandbox
@@ -118,9 +118,7 @@ class Quiz:
         self, batch: Sequence[Task], mine: dict[str, float | None], left: Sequence[Task]
     ) -> None:
         answers = await together([self._answer(task) for task in batch])
-        left_s = sum(task_s(task, self._pace) for task in left) / gain(self._at_once)
-        if self._until is not None:
-            left_s = max(0.0, min(left_s, self._until - self._bench.clock.now()))
+        left_s = self._left_s(left)
         for number, answer in enumerate(answers):
             mine[answer.task] = answer.score
             waiting = len(left) + len(answers) - number - 1
@@ -135,6 +133,12 @@ class Quiz:
                     left_s,
                 )
             )
+
+    def _left_s(self, left: Sequence[Task]) -> float:
+        seconds = sum(task_s(task, self._pace) for task in left) / gain(self._at_once)
+        if self._until is not None:
+            return max(0.0, min(seconds, self._until - self._bench.clock.now()))
+        return seconds * rest_asked(len(left), len(self._usual))
 
     async def _answer(self, task: Task) -> Answer:
         """Ask it, judge it, and keep it."""
