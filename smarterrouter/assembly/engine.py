@@ -56,7 +56,10 @@ class MonotonicClock:
 
 
 class Engine:
-    """Everything a daemon runs on, as an async context manager."""
+    """Everything a daemon runs on, as an async context manager.
+
+    ``only_lists``: models are asked for and none is loaded, for whoever runs no daemon.
+    """
 
     def __init__(self, settings: Settings, backends: dict[str, Backend] | None = None) -> None:
         self.settings = settings
@@ -95,6 +98,7 @@ class Engine:
         self._errands: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._news = False
+        self.only_lists = False
         self._learning = asyncio.Lock()
         self._matched: frozenset[str] = frozenset()
 
@@ -162,6 +166,7 @@ class Engine:
             try:
                 self.completions.known = await asyncio.to_thread(self._known)
             except SmarterRouterError as error:
+                self._matched = frozenset()
                 log.warning("what profiling has found out is not known: %s", error.message)
 
     def _known(self) -> Known:
@@ -293,6 +298,8 @@ class Engine:
 
     def _bring_up(self) -> None:
         """Pin and load what the settings name, as soon as its backend lists it."""
+        if self.only_lists:
+            return
         for name in self.settings.pinned_models:
             for model in self._named(name):
                 if model.ref not in self._pinned:  # once: whoever unpins it later is obeyed

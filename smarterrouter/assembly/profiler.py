@@ -74,10 +74,7 @@ class Profiler:
         profiling = Profiling(self._engine, wish, run.tell, idle_s=ASKED_FOR_IDLE_S, own=own)
         self._keep(run)
         self._asked_for = run
-        if self._own is not None and self._own.task is not None:
-            self._own.task.cancel()
-            await asyncio.wait({self._own.task})
-        self._set_going(run, profiling)
+        self._set_going(run, profiling, self._own)
         return run.name
 
     def cancel(self, name: str) -> Status:
@@ -134,25 +131,35 @@ class Profiler:
         model, seconds = fresh[0]
         self._tried.add(looking.identity(model))
         await looking.quiet()
-        log.info("nobody asks anything: %s is profiled, about %s", model.id, span(seconds))
+        log.info("nobody asks anything: %s is to be profiled, about %s", model.id, span(seconds))
         run = self._own = self._keep(_Run(f"idle-{new_id()}"))
         wish = Wish(models=(str(model.ref),), quick=True)
         profiling = Profiling(self._engine, wish, run.tell, idle_s=idle_s)
         await asyncio.wait({self._set_going(run, profiling)})
-        if isinstance(run.error, Conflict):  # somebody else profiles: later, then
+        if isinstance(run.error, Conflict):  # another process profiles: later, then
+            self._runs.pop(run.name, None)
+            self._own = None
+        if isinstance(run.error, Conflict) or run.state == "cancelled":
             self._tried.discard(looking.identity(model))
 
-    def _set_going(self, run: _Run, profiling: Profiling) -> asyncio.Task[None]:
-        run.task = asyncio.get_running_loop().create_task(self._through(run, profiling))
+    def _set_going(
+        self, run: _Run, profiling: Profiling, instead_of: _Run | None = None
+    ) -> asyncio.Task[None]:
+        work = self._through(run, profiling, instead_of)
+        run.task = asyncio.get_running_loop().create_task(work)
         run.task.add_done_callback(run.over)
         return run.task
 
-    async def _through(self, run: _Run, profiling: Profiling) -> None:
+    async def _through(self, run: _Run, profiling: Profiling, instead_of: _Run | None) -> None:
+        if instead_of is not None and instead_of.task is not None:
+            instead_of.task.cancel()
+            await asyncio.wait({instead_of.task})
         try:
             await profiling.run()
             run.state = "done"
         except SmarterRouterError as error:
             run.state, run.why, run.error = "failed", error.message, error
+            log.warning("profiling: %s", error.message)
         except Exception as error:
             run.state, run.why = "failed", f"smarterrouter itself failed: {error!r}"
             log.exception("profiling failed in a way nobody foresaw")

@@ -83,7 +83,8 @@ class Profiling:
 
     @property
     def _judge_wanted(self) -> bool:
-        return bool(self._wish.judge or self._engine.settings.judge.model)
+        settings = self._engine.settings.judge
+        return bool(self._wish.judge or settings.model or settings.base_url)
 
     def identity(self, model: Model) -> str:
         """See ``rig.Rig.identity``."""
@@ -98,7 +99,8 @@ class Profiling:
         return await self._runner.plan()
 
     def check_judge(self) -> None:
-        """A wrong name is told before the night, not after it. Raises ``ModelNotFound``."""
+        """A wrong name is told before the night, not after it. Raises ``ModelNotFound``, and
+        ``ConfigError`` where an address has no model."""
         if self._judge_wanted:
             self._judge_model()
 

@@ -136,7 +136,7 @@ def _report(settings: Settings, url: str | None) -> dict[str, Any]:
     """As the daemon knows it; without one, by what the backends list now."""
     from smarterrouter.cli import client
 
-    answer = client.ask_daemon("/admin/benchmarks", settings, url)
+    answer = client.ask_daemon("/admin/benchmarks", settings, url, timeout_s=60.0)
     if answer is not None:
         return answer
     from smarterrouter.assembly.known import shelf

@@ -55,6 +55,7 @@ def listed_engine(settings: Settings) -> Engine:
         engine = Engine(settings)
     except NoBackend as error:
         raise Unavailable(error.message) from None
+    engine.only_lists = True
     asyncio.run(_listed(engine))
     if not engine.catalogue.models:
         problems = " ".join(engine.catalogue.problems.values())

@@ -59,7 +59,7 @@ def tell_daemon(settings: Settings) -> tuple[bool, str | None]:
     it could not be told.
     """
     try:
-        answer = client.ask_daemon("/admin/learn", settings, None, {})
+        answer = client.ask_daemon("/admin/learn", settings, None, {}, timeout_s=60.0)
     except SmarterRouterError:
         told = "The daemon that runs here could not be told: it knows of this after a restart."
         return settings.profile.benchmarks, told

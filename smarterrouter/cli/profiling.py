@@ -201,9 +201,9 @@ def _read_prompts(wish: Report) -> Report:
     from smarterrouter.profiling.task import read as read_tasks
 
     path = Path(wish["prompts"])
-    if path.exists() and not path.is_file():
-        raise BadRequest(f"{path} is not a file.")
     try:
+        if path.exists() and not path.is_file():
+            raise BadRequest(f"{path} is not a file.")
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:

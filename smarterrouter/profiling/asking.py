@@ -106,6 +106,7 @@ GARBAGE = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -161,7 +162,7 @@ def _says_something(data: bytes) -> bool:
     try:
         chunk = msgspec.json.decode(data)
         delta = chunk["choices"][0]["delta"]
-    except (msgspec.DecodeError, LookupError, TypeError):
+    except GARBAGE:
         return False
     spoken = ("content", "reasoning_content", "reasoning", "tool_calls")
     return isinstance(delta, dict) and any(delta.get(name) for name in spoken)

@@ -318,7 +318,7 @@ async def _embeds(rig: Rig, model: Model, pace: Pace) -> Abilities:
     try:
         asked, limit = embedding(model.id, EMBEDDED), limit_s(pace, 256, 0)
         widths = await patiently(rig, lambda: rig.embed(asked, model, limit))
-    except SmarterRouterError as error:
+    except BadRequest as error:
         return Abilities(found={"embedding": failed(error)})
     same = len(set(widths)) == 1 and len(widths) == len(EMBEDDED)
     why = f"vectors of {widths[0]} numbers" if same else "its vectors differ in length"

@@ -55,8 +55,8 @@ class Probe(Struct, frozen=True):
 
 
 def failed(error: SmarterRouterError) -> Ability:
-    """What a failure says that came twice, while a plain question was answered in between: that
-    it cannot, where the backend answered with an error; else nothing."""
+    """What a failure says: a refusal is a no, and so is an error that came twice while a plain
+    question was answered in between; anything else says nothing."""
     no = isinstance(error, BadRequest) or type(error) is BackendError
     return Ability(False if no else None, error.message)
 

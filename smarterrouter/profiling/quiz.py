@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from smarterrouter.domain.models import Model
 from smarterrouter.domain.profiles import Answer, Depth, Figures
-from smarterrouter.errors import BackendTimeout, BadRequest
+from smarterrouter.errors import BackendTimeout, BadRequest, InsufficientVram, PayloadTooLarge
 from smarterrouter.profiling import checkers
 from smarterrouter.profiling.asking import CHARACTERS_PER_TOKEN, Reply, question, thinking
 from smarterrouter.profiling.bench import Bench
@@ -39,6 +39,8 @@ THOUGHT_TOKENS = 2048
 """What a model may think beside its answer."""
 LONGEST_KEPT = 16_000
 LEAST_ROOM = 32
+UNANSWERED = (*PASSING, BackendTimeout, BadRequest, InsufficientVram, PayloadTooLarge)
+"""What a question may fail of that says nothing of the next one."""
 HANGS = 3
 """After so many questions without an answer it is tried whether the model answers at all."""
 SETTLED = "settled:"
@@ -189,7 +191,7 @@ class Quiz:
         limit = self._at_once * limit_s(self._pace, prompt_tokens, most)
         try:
             reply = await ask(self._bench.rig, request, self._model, limit)
-        except (*PASSING, BackendTimeout, BadRequest) as error:
+        except UNANSWERED as error:
             return None, Verdict(None, error.message)
         if reply.cut_off:
             return reply, Verdict(None, f"cut off after {reply.answer_tokens or most} tokens")

@@ -23,6 +23,7 @@ from smarterrouter.profiling.quiz import SETTLED, item_of, scores_of
 from smarterrouter.profiling.statistics import (
     Interval,
     Item,
+    Scores,
     Settled,
     Standing,
     placed,
@@ -57,7 +58,7 @@ def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[T
     items, scores = _items(tasks, flat), scores_of(flat)
     scored = standings(items, scores)
     reasons = {
-        subject: structs.replace(told, overall=told.overall and placed(items, scores, subject))
+        subject: structs.replace(told, overall=told.overall and _place(items, scores, subject))
         for subject, told in _reasons(every).items()
     }
     return {
@@ -67,6 +68,12 @@ def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[T
         "judges": [msgspec.json.decode(one.body) for one in every if one.identity == JUDGE],
         "groups": list(GROUPS),
     }
+
+
+def _place(items: Sequence[Item], scores: Mapping[str, Scores], subject: str) -> Settled | None:
+    """Where it stands now, by what it was asked itself: a quick look is no whole one."""
+    asked = [item for item in items if item.key in scores.get(subject, {})]
+    return placed(asked, scores, subject)
 
 
 def _items(tasks: Iterable[Task], answers: Iterable[Answer]) -> list[Item]:

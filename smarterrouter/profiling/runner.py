@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 
 import msgspec
 
@@ -145,5 +146,6 @@ class Runner:
         guess, identity = self._bench.rig.pace(model), self._bench.rig.identity(model)
         for kept in await asyncio.to_thread(self._bench.notes.figures, identity):
             if kept.step == "speed":
-                return measured(guess, msgspec.json.decode(kept.body, type=Speed))
+                with suppress(msgspec.ValidationError):  # an older version's
+                    return measured(guess, msgspec.json.decode(kept.body, type=Speed))
         return guess

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -104,7 +105,8 @@ class Visit:
     ) -> _T:
         """What is kept of a step; else it is done now, and kept."""
         if name in self._kept and self._suffices(name):
-            return msgspec.json.decode(self._kept[name], type=kind)
+            with suppress(msgspec.ValidationError):  # an older version's is done anew
+                return msgspec.json.decode(self._kept[name], type=kind)
         self._bench.tell(StepBegan(what))
         result = await work()
         if why := getattr(result, "why", None):

@@ -234,15 +234,7 @@ class Planner:
 
     def refresh(self, model: ModelRef) -> Seat:
         """Look anew at how the model is to be treated; its backend may have changed its mind."""
-        seat = self.seats.setdefault(model, Seat())
-        seat.conduct = self._table.conduct(model)
-        if not (seat.away or seat.ready):  # on its way: what it is now counted as, it stays
-            return seat
-        seat.counted = self._table.demand(model, 0) is not None
-        if not seat.counted:
-            seat.state = Residency.READY
-            self._table.forget(model, seat)
-        return seat
+        return self._table.refresh(model)
 
     def limit(self, device: str, limit: DeviceLimit | None) -> None:
         """What we may use of a device; ``None`` when it has gone."""

@@ -149,9 +149,15 @@ def open_to_read(path: Path, busy_s: float = READER_BUSY_S) -> sqlite3.Connectio
 
 
 def bring_up_to_date(path: Path) -> None:
-    """Have an older version's database migrated, if there is one. Raises as ``check`` does."""
-    if path.is_file():
-        open_to_write(path).close()
+    """Have an older version's database migrated, if there is one.
+
+    Raises ``ConfigError`` where it is none of ours, ``Unavailable`` where it cannot be opened.
+    """
+    try:
+        if path.is_file():
+            open_to_write(path).close()
+    except (sqlite3.Error, OSError) as error:
+        raise unreadable(path, error) from error
 
 
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:

@@ -27,6 +27,8 @@ def only_one(database: Path, refusal: str) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise Conflict(refusal) from None
+        except OSError:
+            pass
         yield

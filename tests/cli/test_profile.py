@@ -116,6 +116,14 @@ def test_a_plan_names_the_models_and_does_nothing(tmp_path: Path, made_models: P
     assert "Nothing was done." in text
 
 
+def test_a_database_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "kept.db").write_bytes(b"no database at all, but long enough to be read" * 99)
+    for command in (["profile", "show"], ["benchmarks"], ["benchmarks", "drop", "arena"]):
+        told = runner.invoke(app, command)
+        assert (told.exit_code, "kept.db" in told.stderr) == (3, True), command
+        assert "Traceback" not in told.output
+
+
 def test_what_is_wrong_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = runner.invoke(app, ["profile", "--models-dir", str(tmp_path / "empty")])

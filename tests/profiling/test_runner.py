@@ -18,6 +18,7 @@ from smarterrouter.errors import (
     BackendError,
     BackendTimeout,
     BadRequest,
+    InsufficientVram,
     ModelNotFound,
     SmarterRouterError,
     Unavailable,
@@ -155,6 +156,7 @@ async def test_a_model_that_can_think_and_not_think_is_two_candidates(notes: Pro
         (said("<think>Yes, so"), 0.0, "the answer is empty"),
         (BackendTimeout("a had not answered after 9 s."), None, "had not answered"),
         (BadRequest("too long"), None, "too long"),
+        (InsufficientVram("no room for so long a context"), None, "no room"),
     ],
 )
 async def test_what_an_answer_counts(
@@ -266,6 +268,17 @@ async def test_a_quick_look_at_tasks_of_ones_own_leaves_a_full_profile_full(
     assert list((await run(rig, notes, depth=Depth.QUICK, always=own))[0]) == ["a"]
     assert {one.depth for one in notes.models()} == {Depth.FULL}
     assert (await run(rig, notes, always=own))[0] == {}
+
+
+async def test_models_that_were_looked_at_quickly_are_compared_with_each_other(
+    notes: Profiles,
+) -> None:
+    rig = FakeRig([A, B], right({"a": 1.0, "b": 0.0}))
+    await run(rig, notes, depth=Depth.QUICK)
+    made = report(found(notes.models(), notes.figures(), notes.answers()), notes.figures(), TASKS)
+    why = [one["candidates"][0]["settled"]["why"] for one in made["models"]]
+    assert "ahead of b" in why[0]
+    assert "behind a" in why[1]
 
 
 async def test_force_begins_anew_and_restart_only_what_is_unfinished(notes: Profiles) -> None:

@@ -42,7 +42,8 @@ def table(raw: bytes, place: str, at: float) -> BenchmarkTable:
     """
     rows = parse(raw, place)
     source = rows[0].source
-    name = PurePath(urlsplit(place).path).stem if source == OTHER else source
+    path = urlsplit(place).path if "://" in place else place
+    name = PurePath(path).stem if source == OTHER else source
     return BenchmarkTable(
         name=name or OTHER, place=place, at=at, rows=Raw(msgspec.json.encode(rows))
     )
