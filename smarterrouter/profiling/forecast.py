@@ -9,6 +9,7 @@ from smarterrouter.domain.models import Capability, Model
 from smarterrouter.domain.profiles import Depth
 from smarterrouter.profiling import speed
 from smarterrouter.profiling.asking import CHARACTERS_PER_TOKEN
+from smarterrouter.profiling.bench import Options
 from smarterrouter.profiling.measuring import LOADS, PARALLEL, READ_S, REPEATS
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.task import Task
@@ -29,17 +30,23 @@ AT_ONCE = 4
 """Questions at once, where the model answers so many."""
 
 
-def expected_s(model: Model, pace: Pace, tasks: Iterable[Task], depth: Depth) -> float:
+def expected_s(model: Model, pace: Pace, options: Options) -> float:
     """Seconds for one model, thinking not counted."""
-    quick = depth is Depth.QUICK
+    depth = options.depth
     seconds = 2 * LOADS[depth] * pace.load_s + SETTLING_S
     if Capability.CHAT not in model.capabilities:
         return seconds
     seconds += _speed_s(model, pace, depth) + PROBE_TOKENS / pace.decode_tps
-    asked = sum(task_s(task, pace) for task in tasks if task.quick or not quick) / gain(AT_ONCE)
-    if quick:
-        return seconds + min(asked, questions_s(seconds))
-    return seconds + 2 * (pace.load_s + SETTLING_S) + ASKED * asked
+    always = _together_s(options.always, pace)
+    if depth is Depth.QUICK:
+        usual = _together_s([task for task in options.tasks if task.quick], pace)
+        return seconds + min(always + usual, questions_s(seconds))
+    usual = ASKED * _together_s(options.tasks, pace)
+    return seconds + 2 * (pace.load_s + SETTLING_S) + always + usual
+
+
+def _together_s(tasks: Iterable[Task], pace: Pace) -> float:
+    return sum(task_s(task, pace) for task in tasks) / gain(AT_ONCE)
 
 
 def questions_s(spent_s: float) -> float:

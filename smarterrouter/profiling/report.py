@@ -48,7 +48,7 @@ Reasons = Mapping[str, _Reason]
 
 def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[Task]) -> Report:
     """Of all models; ``tasks`` are those that answers may belong to, besides people's own."""
-    every = tuple(figures)
+    every, counting = tuple(figures), {one.model.identity for one in found}
     known = {task.id: task.key for task in tasks}
     answers = {
         one.model.model: tuple(a for a in one.answers if known.get(a.task_id, a.task) == a.task)
@@ -59,7 +59,7 @@ def report(found: Sequence[Found], figures: Iterable[Figures], tasks: Sequence[T
     scored = standings(items, scores)
     reasons = {
         subject: structs.replace(told, overall=told.overall and _place(items, scores, subject))
-        for subject, told in _reasons(every).items()
+        for subject, told in _reasons(f for f in every if f.identity in counting).items()
     }
     return {
         "schema": SCHEMA,

@@ -52,10 +52,7 @@ class Runner:
             elif self._is_done(kept.get(bench.rig.identity(model)), answered):
                 bench.tell(Skipped(model.id, "profiled already; --force does it anew"))
             else:
-                options = bench.options
-                tasks = (*options.tasks, *options.always)
-                seconds = expected_s(model, await self._pace(model), tasks, options.depth)
-                found.append((model, seconds))
+                found.append((model, expected_s(model, await self._pace(model), bench.options)))
         return tuple(found)
 
     async def run(self) -> Mapping[str, str | None]:

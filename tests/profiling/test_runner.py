@@ -464,6 +464,19 @@ async def test_a_plan_says_how_long_and_does_nothing(notes: Profiles) -> None:
     assert list(outcome) == ["b"]
 
 
+async def test_a_plan_counts_tasks_of_ones_own_in_full(notes: Profiles) -> None:
+    async def seconds(depth: Depth, own: int) -> float:
+        options = Options(depth=depth, tasks=TASKS, always=tasks(own, ("own",)))
+        bench = Bench(rig=FakeRig([A], right({})), notes=notes, clock=Wall(), options=options)
+        [(_, planned)] = await Runner(bench).plan()
+        return planned
+
+    for depth in (Depth.QUICK, Depth.FULL):
+        none, some, more = [await seconds(depth, own) for own in (0, 4, 8)]
+        assert some - none == pytest.approx(more - some)
+        assert some - none == pytest.approx(4 / 2 * (0.4 * 64 / 100), rel=0.2)
+
+
 async def test_a_name_that_is_not_there_is_told_before_anything_is_done(notes: Profiles) -> None:
     rig = FakeRig([A], right({}))
     with pytest.raises(ModelNotFound, match=r"There is no model 'c'\. Known models: a"):
