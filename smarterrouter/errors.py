@@ -20,6 +20,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class SmarterRouterError(Exception):
     """The base. ``message`` is one or two sentences for the person who must act on it."""
@@ -87,6 +89,11 @@ class ModelNotFound(SmarterRouterError):
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
+
+
+def known_models(names: Iterable[str], none: str = "none") -> str:
+    """What follows "There is no such model.": the first of those that there are."""
+    return f"Known models: {', '.join(sorted(names)[:8]) or none}."
 
 
 class Conflict(SmarterRouterError):

@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from smarterrouter.domain.models import Model, ModelRef
 from smarterrouter.domain.ports import Backend
-from smarterrouter.errors import ModelNotFound, SmarterRouterError, Unavailable
+from smarterrouter.errors import ModelNotFound, SmarterRouterError, Unavailable, known_models
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +106,9 @@ class Catalogue:
                 break
             self._raise_if_away(asked)
         if not homes:
-            known = ", ".join(sorted(self._homes)[:8]) or "none at the moment"
+            known = known_models(self._homes, none="none at the moment")
             raise ModelNotFound(
-                f"There is no model '{model_id}'. Known models: {known}. GET /v1/models lists all.",
+                f"There is no model '{model_id}'. {known} GET /v1/models lists all.",
                 param="model",
             )
         return homes

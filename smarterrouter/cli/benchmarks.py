@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smarterrouter.cli.say import say
-from smarterrouter.errors import BadRequest, ModelNotFound, SmarterRouterError, Unavailable
+from smarterrouter.errors import (
+    BadRequest,
+    ModelNotFound,
+    SmarterRouterError,
+    Unavailable,
+    known_models,
+)
 
 if TYPE_CHECKING:
     from smarterrouter.config import Settings
@@ -160,10 +166,9 @@ def _settings(config: Path | None) -> Settings:
 
 def _check(model: str, settings: Settings) -> None:
     """Raises ``ModelNotFound`` for a model that is not there, as far as is known."""
-    names = sorted(one["model"] for one in _report(settings, None)["models"])
+    names = [one["model"] for one in _report(settings, None)["models"]]
     if names and model not in names:
-        known = ", ".join(names[:8])
-        raise ModelNotFound(f"There is no model '{model}'. Known models: {known}.")
+        raise ModelNotFound(f"There is no model '{model}'. {known_models(names)}")
 
 
 def _nothing_imported() -> SmarterRouterError:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import msgspec
 from msgspec import Raw, Struct
+
+_T = TypeVar("_T", bound=Struct)
 
 
 class Depth(StrEnum):
@@ -53,6 +56,16 @@ class Figures(Struct, frozen=True, kw_only=True):
     step: str
     body: Raw
     at: float
+
+
+def in_form(body: bytes | Raw | None, kind: type[_T]) -> _T | None:
+    """A body as its step writes it; what an older version wrote in another form is not known."""
+    if body is None:
+        return None
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class ProfiledModel(Struct, frozen=True, kw_only=True):

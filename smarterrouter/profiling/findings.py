@@ -14,12 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from smarterrouter.domain.evidence import Evidence
 from smarterrouter.domain.models import ModelProfile
-from smarterrouter.domain.profiles import Answer, Figures, ProfiledModel
+from smarterrouter.domain.profiles import Answer, Figures, ProfiledModel, in_form
 from smarterrouter.profiling.checkers.verdict import How
 from smarterrouter.profiling.measuring import Abilities, AtOnce, LoadTimes, Memory
 from smarterrouter.profiling.speed import Speed
@@ -116,23 +115,13 @@ def _put_together(
 ) -> Found:
     return Found(
         model=model,
-        load=_decoded(steps.get("load"), LoadTimes),
-        speed=_decoded(steps.get("speed"), Speed),
-        abilities=_decoded(steps.get("abilities"), Abilities),
-        parallel=_decoded(steps.get("parallel"), AtOnce),
-        memory=_decoded(steps.get("memory"), Memory),
+        load=in_form(steps.get("load"), LoadTimes),
+        speed=in_form(steps.get("speed"), Speed),
+        abilities=in_form(steps.get("abilities"), Abilities),
+        parallel=in_form(steps.get("parallel"), AtOnce),
+        memory=in_form(steps.get("memory"), Memory),
         answers=answers,
     )
-
-
-def _decoded(body: bytes | None, kind: type[_T]) -> _T | None:
-    """What an older version wrote in another form is not known."""
-    if body is None:
-        return None
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError:
-        return None
 
 
 def _imported(model: ProfiledModel) -> bool:

@@ -208,11 +208,7 @@ class _Watch:
 
 def paced(guess: Pace, heard: Sequence[Reply]) -> Pace:
     """The pace, as far as replies have shown it."""
-    return Pace(
-        load_s=guess.load_s,
-        prefill_tps=speed.prefill_tps(heard) or guess.prefill_tps,
-        decode_tps=speed.decode_tps(heard) or guess.decode_tps,
-    )
+    return guess.seen(speed.prefill_tps(heard), speed.decode_tps(heard))
 
 
 async def at_once(rig: Rig, model: Model, pace: Pace, clock: Clock) -> AtOnce:

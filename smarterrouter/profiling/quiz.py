@@ -10,7 +10,7 @@ that came later would raise new questions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw
@@ -51,9 +51,17 @@ Known = dict[str, dict[str, float | None]]
 
 
 class Quiz:
-    """``switch`` has the model think or not; ``None`` where it cannot choose."""
+    """``switch`` has the model think or not; ``None`` where it cannot choose. ``kept`` are the
+    bodies of the model's figures, by step."""
 
-    def __init__(self, bench: Bench, model: Model, switch: bool | None, pace: Pace) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        model: Model,
+        switch: bool | None,
+        pace: Pace,
+        kept: Mapping[str, Raw],
+    ) -> None:
         self.subject = model.id + (NO_THINK if switch is False else "")
         self._bench = bench
         self._model = model
@@ -61,6 +69,7 @@ class Quiz:
         self._pace = pace
         self._identity = bench.rig.identity(model)
         self._at_once = max(1, min(AT_ONCE, bench.rig.slots(model)))
+        self._settled = kept.get(SETTLED + self.subject)
         self._until: float | None = None
         self._silent: list[Answer] = []
         self._usual: Sequence[Task] = [
@@ -73,7 +82,7 @@ class Quiz:
         self._until = until = None if left_s is None else clock.now() + left_s
         known = await self._known()
         mine = known.setdefault(self.subject, {})
-        if settled := await self._had_settled():
+        if settled := self._had_settled():
             self._usual = ()
         while until is None or clock.now() < until:
             batch, left = self._next(known)
@@ -101,12 +110,12 @@ class Quiz:
         items = [item_of(task) for task in self._usual]
         return next_tasks(items, known, self.subject, at_once=self._at_once)
 
-    async def _had_settled(self) -> bool:
+    def _had_settled(self) -> bool:
         """Whether an earlier run at this depth, or a deeper one, asked all that it wanted to."""
-        kept = await asyncio.to_thread(self._bench.notes.figures, self._identity)
-        bodies = [msgspec.json.decode(k.body) for k in kept if k.step == SETTLED + self.subject]
-        enough = (Depth.FULL, self._bench.options.depth)
-        return any(body.get("asked") in enough for body in bodies)
+        if self._settled is None:
+            return False
+        asked = msgspec.json.decode(self._settled).get("asked")
+        return asked in (Depth.FULL, self._bench.options.depth)
 
     async def _known(self) -> Known:
         """What is kept of every subject; of this one, only what this very file has answered."""

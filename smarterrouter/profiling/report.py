@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from smarterrouter.domain.groups import GROUPS
-from smarterrouter.domain.profiles import Answer, Figures
+from smarterrouter.domain.profiles import Answer, Figures, in_form
 from smarterrouter.profiling.checkers.verdict import How
 from smarterrouter.profiling.findings import Found
 from smarterrouter.profiling.judging import STEP as JUDGE
@@ -90,16 +90,8 @@ def _reasons(figures: Iterable[Figures]) -> dict[str, _Reason]:
     return {
         one.step.removeprefix(SETTLED): reason
         for one in figures
-        if one.step.startswith(SETTLED) and (reason := _decoded(one.body))
+        if one.step.startswith(SETTLED) and (reason := in_form(one.body, _Reason))
     }
-
-
-def _decoded(body: msgspec.Raw) -> _Reason | None:
-    """What is of another form is not known."""
-    try:
-        return msgspec.json.decode(body, type=_Reason)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _model(

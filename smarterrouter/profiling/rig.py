@@ -35,6 +35,14 @@ class Pace(Struct, frozen=True, kw_only=True):
     prefill_tps: float
     decode_tps: float
 
+    def seen(self, prefill_tps: float | None, decode_tps: float | None) -> Pace:
+        """The same, with the rates as far as they were measured."""
+        return Pace(
+            load_s=self.load_s,
+            prefill_tps=prefill_tps or self.prefill_tps,
+            decode_tps=decode_tps or self.decode_tps,
+        )
+
 
 class Rig(Protocol):
     """Everything raises ``SmarterRouterError`` with what is wrong, and ``Disturbed``."""

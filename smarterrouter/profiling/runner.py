@@ -12,19 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
-
-import msgspec
 
 from smarterrouter.domain.models import Capability, Model
-from smarterrouter.domain.profiles import Depth, ProfiledModel
-from smarterrouter.errors import ModelNotFound, SmarterRouterError
+from smarterrouter.domain.profiles import Depth, ProfiledModel, in_form
+from smarterrouter.errors import ModelNotFound, SmarterRouterError, known_models
 from smarterrouter.profiling.bench import Bench
 from smarterrouter.profiling.events import ModelBegan, ModelEnded, Planned, Skipped
 from smarterrouter.profiling.forecast import expected_s
 from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.speed import Speed
-from smarterrouter.profiling.visit import Visit, measured
+from smarterrouter.profiling.visit import Visit
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +74,8 @@ class Runner:
         there, wanted = self._bench.rig.models(), self._bench.options.wanted
         for name in wanted:
             if not any(name in (model.id, str(model.ref)) for model in there):
-                known = ", ".join(sorted(model.id for model in there)[:8]) or "none"
-                raise ModelNotFound(f"There is no model '{name}'. Known models: {known}.")
+                known = known_models(model.id for model in there)
+                raise ModelNotFound(f"There is no model '{name}'. {known}")
         return [m for m in there if not wanted or {m.id, str(m.ref)} & set(wanted)]
 
     def _is_done(self, kept: ProfiledModel | None, answered: Set[tuple[str, str]]) -> bool:
@@ -142,7 +139,6 @@ class Runner:
         """As it was measured before, else a guess."""
         guess, identity = self._bench.rig.pace(model), self._bench.rig.identity(model)
         for kept in await asyncio.to_thread(self._bench.notes.figures, identity):
-            if kept.step == "speed":
-                with suppress(msgspec.ValidationError):  # an older version's
-                    return measured(guess, msgspec.json.decode(kept.body, type=Speed))
+            if kept.step == "speed" and (timed := in_form(kept.body, Speed)):
+                return guess.seen(timed.prefill_tps, timed.decode_tps)
         return guess

@@ -2,28 +2,25 @@
 
 Decides the steps' order, and that each is kept as soon as it is done and not repeated then, unless
 it was done in a quick run and this is a full one: load times, speed, abilities, requests at once,
-questions, memory. Memory comes last, when the
-model has grown to what it holds in use.
+questions, memory. Memory comes last, when the model has grown to what it holds in use.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from smarterrouter.domain.models import Capability, Model
-from smarterrouter.domain.profiles import Depth, Figures
+from smarterrouter.domain.profiles import Depth, Figures, in_form
 from smarterrouter.profiling import measuring
 from smarterrouter.profiling.bench import Bench
 from smarterrouter.profiling.events import Noted, StepBegan
 from smarterrouter.profiling.forecast import questions_s
 from smarterrouter.profiling.quiz import Quiz
-from smarterrouter.profiling.rig import Pace
 from smarterrouter.profiling.speed import Speed
 
 ALIKE = ("abilities",)
@@ -69,7 +66,7 @@ class Visit:
             "measuring its speed",
             lambda: measuring.timed(rig, model, depth, self._pace),
         )
-        self._pace = measured(self._pace, timed)
+        self._pace = self._pace.seen(timed.prefill_tps, timed.decode_tps)
         found = await self._abilities()
         if depth is Depth.FULL:
             await self._step(
@@ -98,15 +95,16 @@ class Visit:
             spent = self._bench.clock.now() - self._began
             left_s = questions_s(spent) / len(switches)
         for switch in switches:
-            await Quiz(self._bench, self._model, switch, self._pace).ask(left_s)
+            await Quiz(self._bench, self._model, switch, self._pace, self._kept).ask(left_s)
 
     async def _step(
         self, name: str, kind: type[_T], what: str, work: Callable[[], Awaitable[_T]]
     ) -> _T:
         """What is kept of a step; else it is done now, and kept."""
         if name in self._kept and self._suffices(name):
-            with suppress(msgspec.ValidationError):  # an older version's is done anew
-                return msgspec.json.decode(self._kept[name], type=kind)
+            kept = in_form(self._kept[name], kind)
+            if kept is not None:
+                return kept
         self._bench.tell(StepBegan(what))
         result = await work()
         if why := getattr(result, "why", None):
@@ -122,12 +120,3 @@ class Visit:
         if self._bench.options.depth is Depth.QUICK or name in ALIKE:
             return True
         return bool(msgspec.json.decode(self._kept[name]).get("depth") != Depth.QUICK)
-
-
-def measured(guess: Pace, timed: Speed) -> Pace:
-    """The pace as far as it was measured."""
-    return Pace(
-        load_s=guess.load_s,
-        prefill_tps=timed.prefill_tps or guess.prefill_tps,
-        decode_tps=timed.decode_tps or guess.decode_tps,
-    )
